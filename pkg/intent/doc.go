@@ -1,0 +1,2 @@
+// Package intent reads the declarative kinds that people commit.
+package intent
