@@ -1,0 +1,38 @@
+package promotion
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrReplay reports transitions that do not follow from one another.
+var ErrReplay = errors.New("transition does not follow")
+
+// Apply folds one recorded transition into s. A state rebuilt from all its
+// transitions must equal the stored one: the rows are a cache of them.
+func Apply(s State, t Transition) (State, error) {
+	switch {
+	case t.Event.Version > EventVersion:
+		return s, fmt.Errorf("%w: %s at version %d was written by a newer release of HotSwap", ErrReplay, t.Promotion, t.From)
+	case t.Promotion != s.ID || t.From != s.Version:
+		return s, fmt.Errorf("%w: %s from version %d after %s at version %d", ErrReplay, t.Promotion, t.From, s.ID, s.Version)
+	case s.Status.Final() && s.Version > 0:
+		return s, fmt.Errorf("%w: %s was final (%s) at version %d", ErrReplay, s.ID, s.Status, s.Version)
+	}
+	if t.To.Status != s.Status || t.To.Phase != s.Phase {
+		s.Since = t.At
+	}
+	s.Version++
+	s.Status, s.Phase, s.Wave = t.To.Status, t.To.Phase, t.To.Wave
+	s.Token, s.Plan, s.Units = t.To.Token, t.To.Plan, t.To.Units
+	s.Ending, s.Reason = t.To.Ending, t.To.Reason
+	return s, nil
+}
+
+// outcome is the part of s that a transition records.
+func outcome(s State) Outcome {
+	return Outcome{
+		Status: s.Status, Phase: s.Phase, Wave: s.Wave, Token: s.Token, Plan: s.Plan,
+		Units: s.Units, Ending: s.Ending, Reason: s.Reason,
+	}
+}

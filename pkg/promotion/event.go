@@ -1,0 +1,121 @@
+package promotion
+
+import (
+	"time"
+
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/target"
+)
+
+// An EventKind says what happened to a promotion.
+type EventKind string
+
+// The events.
+const (
+	Created EventKind = "created"   // the release came to the stage
+	Looked  EventKind = "looked"    // somebody woke it: Facts is what was seen
+	Stopped EventKind = "cancelled" // a person asked to stop: Actor and Reason say who and why
+)
+
+// EventVersion is the version of the event's form that this build writes. It
+// reads every version up to it.
+const EventVersion = 1
+
+// An Event is one thing that happened, with everything that the decision may
+// depend on. It is stored in full with the transition that it caused.
+type Event struct {
+	Version int         `json:"v"`
+	Kind    EventKind   `json:"kind"`
+	Actor   audit.Actor `json:"actor"`
+	Reason  string      `json:"reason,omitempty"`
+	Facts   Facts       `json:"facts"`
+}
+
+// Facts are what was read in the transaction of the decision.
+type Facts struct {
+	Epoch      int64       `json:"epoch"`      // of the database
+	Plan       string      `json:"plan"`       // digest of the plan rendered again
+	Slot       Slot        `json:"slot"`       // as it is
+	Newest     int64       `json:"newest"`     // newest generation queued for the slot
+	Candidates []Candidate `json:"candidates"` // units that the selector matches; read while queued
+	Units      []Observed  `json:"units"`      // the promotion's own units; read once it runs
+}
+
+// A Slot is the lock of (tenant, environment, deployment).
+type Slot struct {
+	Holder  string `json:"holder,omitempty"` // promotion; empty: free
+	Token   int64  `json:"token"`            // rises each time it is taken
+	Started int64  `json:"started"`          // newest generation that ever took it
+	Dirty   bool   `json:"dirty,omitempty"`  // units may be mixed: see Held back states
+}
+
+// A Candidate is a unit that could be changed.
+type Candidate struct {
+	Node   string           `json:"node"`
+	Wanted target.Position  `json:"wanted"`           // of its newest order for this place
+	Former *target.Instance `json:"former,omitempty"` // what that order made active
+}
+
+// Observed is one unit as it was last seen. Times are of the database's clock.
+type Observed struct {
+	Node   string              `json:"node"`
+	Gone   bool                `json:"gone,omitempty"` // the node left the fleet
+	Seen   time.Time           `json:"seen"`           // last word from the node; zero: never
+	Wanted target.Position     `json:"wanted"`         // of the newest order for this place
+	Report *target.PlaceReport `json:"report,omitempty"`
+}
+
+// obeyed returns the report when it answers the newest order, else nil.
+func (o Observed) obeyed() *target.PlaceReport {
+	if o.Report == nil || o.Report.Position != o.Wanted {
+		return nil
+	}
+	return o.Report
+}
+
+// A Transition is one step of a promotion as it is recorded: unique by
+// (promotion, From), with the event in full and the outcome that [Apply] needs.
+type Transition struct {
+	Promotion string    `json:"promotion"`
+	From      int64     `json:"from"` // version before
+	At        time.Time `json:"at"`
+	Event     Event     `json:"event"`
+	To        Outcome   `json:"to"`
+}
+
+// An Outcome is everything of a [State] that a transition may change.
+type Outcome struct {
+	Status Status `json:"status"`
+	Phase  Phase  `json:"phase,omitempty"`
+	Wave   int    `json:"wave"`
+	Token  int64  `json:"token"`
+	Plan   string `json:"plan"`
+	Units  []Unit `json:"units,omitempty"`
+	Ending Status `json:"ending,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// A Decision is what must become true together, because of one event.
+type Decision struct {
+	State      State
+	Transition *Transition // nil: nothing changed but what is waited for
+	Waiting    *Waiting    // nil in a final state
+	Wake       time.Time   // when to look again, at the latest; zero in a final state
+	Orders     []UnitOrder
+	Slot       *Slot // nil: unchanged
+	Live       []Live
+	Rows       []audit.Row
+}
+
+// A UnitOrder is an order for the place on one node.
+type UnitOrder struct {
+	Node  string
+	Order target.Order
+}
+
+// Live says what a unit runs from now on, by whose promotion. A nil Instance
+// means nothing.
+type Live struct {
+	Node     string
+	Instance *target.Instance
+}
