@@ -14,28 +14,37 @@ const redacted = "[redacted]"
 // Secret is a password, key or token. The zero value is the empty secret. It cannot be compared with == (use
 // [Secret.Equal], which takes constant time) and cannot be read from JSON or YAML by accident.
 type Secret struct {
-	_     [0]func() // not comparable
-	value []byte
+	// value is a function because fmt prints the unexported fields of other structs by reflection, past every method
+	// of ours: of a function there is only an address to see. It also keeps == from compiling.
+	value func() []byte
 }
 
 // New takes a copy of value.
 func New(value []byte) Secret {
-	return Secret{value: append([]byte(nil), value...)}
+	kept := append([]byte(nil), value...)
+	return Secret{value: func() []byte { return kept }}
 }
 
 // Reveal returns a copy of the bytes. Every call is a place where the secret leaves the type: keep them few.
 func (s Secret) Reveal() []byte {
-	return append([]byte(nil), s.value...)
+	return append([]byte(nil), s.bytes()...)
 }
 
 // RevealString is [Secret.Reveal] as a string.
 func (s Secret) RevealString() string {
-	return string(s.value)
+	return string(s.bytes())
 }
 
 // IsZero reports whether there is nothing in it.
 func (s Secret) IsZero() bool {
-	return len(s.value) == 0
+	return len(s.bytes()) == 0
+}
+
+func (s Secret) bytes() []byte {
+	if s.value == nil {
+		return nil
+	}
+	return s.value()
 }
 
 // Equal compares in a time that depends on the lengths only. Two empty secrets are not equal: an unset password must
@@ -44,7 +53,7 @@ func (s Secret) Equal(other Secret) bool {
 	if s.IsZero() {
 		return false
 	}
-	return subtle.ConstantTimeCompare(s.value, other.value) == 1
+	return subtle.ConstantTimeCompare(s.bytes(), other.bytes()) == 1
 }
 
 // String implements [fmt.Stringer].

@@ -18,11 +18,12 @@ func TestNoUsualWayOfPrintingShowsTheValue(t *testing.T) {
 		Name string
 		Key  secret.Secret
 		Ptr  *secret.Secret
-	}{Name: "x", Key: secret.New([]byte(canary))}
+		own  secret.Secret
+	}{Name: "x", Key: secret.New([]byte(canary)), own: secret.New([]byte(canary))}
 	holder.Ptr = &holder.Key
 
 	var out bytes.Buffer
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
 		fmt.Fprintf(&out, verb+"\n", holder.Key)
 		fmt.Fprintf(&out, verb+"\n", holder)
 	}
