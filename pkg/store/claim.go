@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Kind says what a due row is about.
+type Kind string
+
+// The kinds of work.
+const (
+	Inbox      Kind = "inbox"      // a delivery to be looked at
+	Repository Kind = "repository" // a branch to be synced
+	Release    Kind = "release"    // stages to be started
+	Promotion  Kind = "promotion"  // a state to be advanced
+)
+
+// A Claim is a leased due row. Fence is what every write of the work that was
+// claimed must still find.
+type Claim struct {
+	Tenant   string
+	Kind     Kind
+	ID       string
+	Fence    int64
+	Pokes    int64
+	Attempts int
+}
+
+// Claim leases up to n rows that are due, fair across tenants. What is not
+// finished when the lease ends is claimed again by somebody else.
+func (s *Store) Claim(ctx context.Context, kinds []Kind, n int, lease time.Duration) ([]Claim, error) {
+	rows, err := s.pool.Query(ctx, claimQuery, kinds, n, lease)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	claims, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Claim])
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	return claims, nil
+}
+
+// NextDue returns how long until the next row of these kinds is due, by the
+// database's clock; false when there is none.
+func (s *Store) NextDue(ctx context.Context, kinds []Kind) (time.Duration, bool, error) {
+	var in *float64
+	err := s.pool.QueryRow(ctx, "SELECT extract(epoch FROM next_due($1) - clock_timestamp())::float8", kinds).Scan(&in)
+	if err != nil {
+		return 0, false, fmt.Errorf("next due: %w", err)
+	}
+	if in == nil {
+		return 0, false, nil
+	}
+	return max(0, time.Duration(*in*float64(time.Second))), true, nil
+}
+
+// Backoff bounds for work that ends with an error.
+const (
+	minBackoff = 200 * time.Millisecond
+	maxBackoff = 5 * time.Minute
+)
+
+// Fail gives a claim back after an error: it is due again after a backoff that
+// doubles with each attempt in a row, with jitter. A claim that was lost
+// meanwhile is [ErrLost].
+func (s *Store) Fail(ctx context.Context, c Claim) error {
+	wait := min(maxBackoff, time.Duration(float64(minBackoff)*math.Pow(2, float64(min(c.Attempts, 12)))))
+	wait = wait/2 + mathrand.N(wait/2+1)
+	return s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE due SET lease_until = NULL, attempts = attempts + 1, wake_at = now() + $5
+			WHERE (tenant, kind, id, fence) = ($1, $2, $3, $4)`, c.Tenant, c.Kind, c.ID, c.Fence, wait)
+		return one(tag, err, ErrLost)
+	})
+}
+
+// Poke makes the row due now. It is the only write to due from outside the
+// engine, and it is a hint: a row that does not exist is no error.
+func (s *Store) Poke(ctx context.Context, tenant string, kind Kind, id string) error {
+	return s.within(ctx, tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) = ($1, $2, $3)", tenant, kind, id)
+		return err
+	})
+}
+
+// rest gives a claim back: the row is due at wake, or now when it was poked
+// since it was claimed. It queues on b; a fence that moved is [ErrLost].
+func (c Claim) rest(b *pgx.Batch, wake time.Time) {
+	b.Queue(`UPDATE due SET lease_until = NULL, attempts = 0,
+			wake_at = CASE WHEN pokes > $5 THEN now() ELSE $6 END
+		WHERE (tenant, kind, id) = ($1, $2, $3) AND `+fenceCondition,
+		c.Tenant, c.Kind, c.ID, c.Fence, c.Pokes, wake).Exec(changesOne)
+}
+
+// end removes the row of a claim whose work is done for ever.
+func (c Claim) end(b *pgx.Batch) {
+	b.Queue("DELETE FROM due WHERE (tenant, kind, id) = ($1, $2, $3) AND "+fenceCondition,
+		c.Tenant, c.Kind, c.ID, c.Fence).Exec(changesOne)
+}
+
+// Lease takes or renews a named lease for a time. False: somebody else has it.
+func (s *Store) Lease(ctx context.Context, name, holder string, d time.Duration) (bool, error) {
+	tag, err := s.pool.Exec(ctx, `INSERT INTO leases (name, holder, until) VALUES ($1, $2, now() + $3)
+		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+		WHERE leases.holder = excluded.holder OR leases.until <= now()`, name, holder, d)
+	if err != nil {
+		return false, fmt.Errorf("lease %s: %w", name, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// NewHolder returns a random name for a lease's holder.
+func NewHolder() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}

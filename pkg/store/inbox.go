@@ -1,0 +1,134 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hotswap.dev/hotswap/pkg/audit"
+)
+
+// A Delivery is one authentic webhook as the inbox keeps it.
+type Delivery struct {
+	Tenant     string
+	Source     string // the forge's kind: "builtin", "gitea", …
+	ID         string // unique per source
+	Repository string // by the hook that it came through
+	Event      string
+	Headers    map[string]string
+	Body       []byte // nil when it was too large to keep
+	Digest     []byte // SHA-256 of the body as it was sent
+}
+
+// workID is the id of a delivery in due. A source holds no slash.
+func (d Delivery) workID() string { return d.Source + "/" + d.ID }
+
+// Accept returns once d is durable. A delivery that is there already is no
+// error and changes nothing. One with a known id and another body is recorded
+// as a security event and reported as [ErrConflict]: it will not be run.
+func (s *Store) Accept(ctx context.Context, d Delivery) error {
+	conflict := false
+	err := s.within(ctx, d.Tenant, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `INSERT INTO inbox (tenant, source, delivery, repository, event, headers, body, digest)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+			d.Tenant, d.Source, d.ID, d.Repository, d.Event, d.Headers, d.Body, d.Digest)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			conflict, err = s.acceptAgain(ctx, tx, d)
+			return err
+		}
+		_, err = tx.Exec(ctx, "INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now())", d.Tenant, Inbox, d.workID())
+		return err
+	})
+	if err == nil && conflict {
+		err = ErrConflict
+	}
+	if err != nil {
+		return fmt.Errorf("accept delivery %s: %w", d.ID, err)
+	}
+	return nil
+}
+
+// acceptAgain handles a delivery whose id is known: it reports whether the
+// bodies differ, and records that they do.
+func (s *Store) acceptAgain(ctx context.Context, tx pgx.Tx, d Delivery) (conflict bool, err error) {
+	var digest []byte
+	err = tx.QueryRow(ctx, "SELECT digest FROM inbox WHERE (tenant, source, delivery) = ($1, $2, $3)", d.Tenant, d.Source, d.ID).Scan(&digest)
+	if err != nil || bytes.Equal(digest, d.Digest) {
+		return false, err
+	}
+	at, err := now(ctx, tx)
+	if err != nil {
+		return true, err
+	}
+	b := &pgx.Batch{}
+	err = s.queueRowsOnce(b, []audit.Row{{
+		ID: "delivery/" + d.workID() + "/" + hex.EncodeToString(d.Digest[:8]), Tenant: d.Tenant, At: at,
+		Actor: audit.Actor{Kind: audit.System, Name: "forge-webhook"}, Action: "delivery.conflicted", Subject: "delivery " + d.workID(),
+		Reason:     "a delivery with this id and another body was accepted before; this one is not run",
+		Attributes: map[string]string{"repository": d.Repository, "event": d.Event, "sha256": hex.EncodeToString(d.Digest)},
+	}})
+	if err != nil {
+		return true, err
+	}
+	return true, send(ctx, tx, b)
+}
+
+// LoadDelivery returns a claimed delivery, and whether it still has to be looked at.
+func (s *Store) LoadDelivery(ctx context.Context, c Claim) (d Delivery, pending bool, err error) {
+	source, id, _ := strings.Cut(c.ID, "/")
+	err = s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		row := tx.QueryRow(ctx, `SELECT tenant, source, delivery, repository, event, headers, body, digest, state = 'pending'
+			FROM inbox WHERE (tenant, source, delivery) = ($1, $2, $3)`, c.Tenant, source, id)
+		return missing(row.Scan(&d.Tenant, &d.Source, &d.ID, &d.Repository, &d.Event, &d.Headers, &d.Body, &d.Digest, &pending))
+	})
+	if err != nil {
+		return d, false, fmt.Errorf("load delivery %s: %w", c.ID, err)
+	}
+	return d, pending, nil
+}
+
+// A Settlement is what became of a delivery.
+type Settlement struct {
+	Dead bool                           // it cannot be understood, and never will
+	Note string                         // what was done with it
+	Sync string                         // repository that must be looked at, if any
+	Rows func(now time.Time) []audit.Row // nil: none
+}
+
+// Settle ends a claimed delivery and wakes the repository that it is about.
+func (s *Store) Settle(ctx context.Context, c Claim, d Delivery, to Settlement) error {
+	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		at, err := now(ctx, tx)
+		if err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		state := "done"
+		if to.Dead {
+			state = "dead"
+		}
+		b.Queue("UPDATE inbox SET state = $4, note = $5 WHERE (tenant, source, delivery) = ($1, $2, $3)", d.Tenant, d.Source, d.ID, state, to.Note)
+		if to.Sync != "" {
+			b.Queue("UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) = ($1, $2, $3)", d.Tenant, Repository, to.Sync)
+		}
+		if to.Rows != nil {
+			if err := s.queueRowsOnce(b, to.Rows(at)); err != nil {
+				return err
+			}
+		}
+		c.end(b)
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return fmt.Errorf("settle delivery %s: %w", c.ID, err)
+	}
+	return nil
+}

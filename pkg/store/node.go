@@ -1,0 +1,216 @@
+package store
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/target"
+)
+
+// A node's id names its tenant, so that its key can be looked up under
+// row-level security: "tenant/name".
+
+// NodeID returns the id of a node.
+func NodeID(tenant, name string) string { return tenant + "/" + name }
+
+// SplitNodeID is the inverse of [NodeID].
+func SplitNodeID(id string) (tenant, name string, ok bool) {
+	tenant, name, ok = strings.Cut(id, "/")
+	return tenant, name, ok && tenant != "" && name != "" && !strings.Contains(name, "/")
+}
+
+// CreateJoinToken makes a one-time token with which one node may join, with
+// these labels and no others. Only its hash is kept.
+func (s *Store) CreateJoinToken(ctx context.Context, tenant string, labels map[string]string, ttl time.Duration, by audit.Actor) (string, error) {
+	secret := make([]byte, 24)
+	_, _ = rand.Read(secret) // never fails, see crypto/rand
+	token := tenant + "." + base64.RawURLEncoding.EncodeToString(secret)
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		at, err := now(ctx, tx)
+		if err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		hash := sha256.Sum256([]byte(token))
+		b.Queue("INSERT INTO join_tokens (tenant, hash, labels, expires_at) VALUES ($1, $2, $3, now() + $4)", tenant, hash[:], orEmpty(labels), ttl)
+		err = s.queueRows(b, []audit.Row{{
+			ID: fmt.Sprintf("join-token/%x", hash[:8]), Tenant: tenant, At: at, Actor: by, Action: "join-token.created",
+			Subject: fmt.Sprintf("join token %x", hash[:4]), Reason: "a node may join once within " + ttl.String(), Attributes: labels,
+		}})
+		if err != nil {
+			return err
+		}
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return "", fmt.Errorf("create join token: %w", err)
+	}
+	return token, nil
+}
+
+// Join lets a node into the fleet. The same join asked again with the same key
+// gets the same answer. A name that is known gets the new key: the token is the
+// authority, and a reinstalled node has no other. [ErrToken] for a token that
+// does not hold, [ErrConflict] for labels that are not the token's.
+func (s *Store) Join(ctx context.Context, j target.Join, key ed25519.PublicKey) (target.Joined, error) {
+	tenant, _, ok := strings.Cut(j.Token, ".")
+	if !ok || tenant == "" {
+		return target.Joined{}, fmt.Errorf("join %s: %w", j.Name, ErrToken)
+	}
+	out := target.Joined{Node: NodeID(tenant, j.Name), Tenant: tenant}
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		hash := sha256.Sum256([]byte(j.Token))
+		var usedBy *string
+		var live bool
+		err := tx.QueryRow(ctx, "SELECT labels, used_by, expires_at > now() FROM join_tokens WHERE (tenant, hash) = ($1, $2) FOR UPDATE",
+			tenant, hash[:]).Scan(&out.Labels, &usedBy, &live)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return ErrToken
+		case err != nil:
+			return err
+		case usedBy != nil:
+			return sameNode(ctx, tx, tenant, j.Name, *usedBy, key)
+		case !live:
+			return ErrToken
+		}
+		for k, v := range j.Labels {
+			if out.Labels[k] != v {
+				return fmt.Errorf("label %s=%s is not the token's: %w", k, v, ErrConflict)
+			}
+		}
+		return s.admit(ctx, tx, tenant, j.Name, hash[:], out.Labels, key)
+	})
+	if err != nil {
+		return target.Joined{}, fmt.Errorf("join %s: %w", j.Name, err)
+	}
+	return out, nil
+}
+
+// sameNode decides on a token that was used: the answer may have been lost.
+func sameNode(ctx context.Context, tx pgx.Tx, tenant, name, usedBy string, key ed25519.PublicKey) error {
+	var have []byte
+	err := tx.QueryRow(ctx, "SELECT public_key FROM nodes WHERE (tenant, name) = ($1, $2)", tenant, name).Scan(&have)
+	if err != nil || usedBy != name || !key.Equal(ed25519.PublicKey(have)) {
+		return ErrToken
+	}
+	return nil
+}
+
+func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash []byte, labels map[string]string, key ed25519.PublicKey) error {
+	at, err := now(ctx, tx)
+	if err != nil {
+		return err
+	}
+	b := &pgx.Batch{}
+	b.Queue("UPDATE join_tokens SET used_by = $3 WHERE (tenant, hash) = ($1, $2)", tenant, hash, name)
+	b.Queue(`INSERT INTO nodes (tenant, name, labels, public_key) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (tenant, name) DO UPDATE SET labels = excluded.labels, public_key = excluded.public_key, left_at = NULL, boot = 0, seq = 0`,
+		tenant, name, labels, []byte(key))
+	err = s.queueRows(b, []audit.Row{{
+		ID: fmt.Sprintf("node/%s/joined/%x", name, hash[:8]), Tenant: tenant, At: at, Actor: audit.Actor{Kind: audit.Node, Name: name},
+		Action: "node.joined", Subject: "node " + name, Reason: "it presented a one-time token",
+		Attributes: map[string]string{"key": audit.KeyID(key)},
+	}})
+	if err != nil {
+		return err
+	}
+	// Whoever waits for a node to match may have one now.
+	b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM promotions p
+		WHERE (due.tenant, due.kind, due.id) = (p.tenant, 'promotion', p.id) AND p.tenant = $1 AND p.finished_at IS NULL AND p.status = 'queued'`, tenant)
+	return send(ctx, tx, b)
+}
+
+// NodeKey returns the key that a node signs with, [ErrNotFound] when the node
+// is unknown or has left.
+func (s *Store) NodeKey(ctx context.Context, id string) (ed25519.PublicKey, error) {
+	tenant, name, ok := SplitNodeID(id)
+	if !ok {
+		return nil, fmt.Errorf("node %q: %w", id, ErrNotFound)
+	}
+	var key []byte
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		return missing(tx.QueryRow(ctx, "SELECT public_key FROM nodes WHERE (tenant, name) = ($1, $2) AND left_at IS NULL", tenant, name).Scan(&key))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node %q: %w", id, err)
+	}
+	return ed25519.PublicKey(key), nil
+}
+
+// Orders returns the newest order for every place of a node.
+func (s *Store) Orders(ctx context.Context, tenant, node string) ([]target.Order, error) {
+	var orders []target.Order
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT environment, deployment, epoch, token, generation, active, standby FROM wanted
+			WHERE (tenant, node) = ($1, $2) ORDER BY environment, deployment`, tenant, node)
+		if err != nil {
+			return err
+		}
+		orders, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o target.Order, err error) {
+			err = row.Scan(&o.Place.Environment, &o.Place.Deployment, &o.Position.Epoch, &o.Position.Token, &o.Position.Generation, &o.Active, &o.Standby)
+			return o, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("orders of %s/%s: %w", tenant, node, err)
+	}
+	return orders, nil
+}
+
+// SaveReport stores what a node sees and wakes the promotions that it concerns.
+// A report that is not newer than the newest one changes nothing, and a place
+// that the node was never given is left out.
+func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Report) error {
+	places, envs, deps := []string{}, []string{}, []string{}
+	for _, p := range r.Places {
+		doc, err := encode(p)
+		if err != nil {
+			return fmt.Errorf("report of %s/%s: %w", tenant, node, err)
+		}
+		places, envs, deps = append(places, doc), append(envs, p.Place.Environment), append(deps, p.Place.Deployment)
+	}
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE nodes SET last_seen = now(), boot = $3, seq = $4, agent = $5
+			WHERE (tenant, name) = ($1, $2) AND (boot, seq) < ($3, $4)`, tenant, node, r.Boot, r.Seq, r.Agent)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		b := &pgx.Batch{}
+		b.Queue(`INSERT INTO reports (tenant, node, environment, deployment, report, seen)
+			SELECT w.tenant, w.node, w.environment, w.deployment, r.doc::jsonb, now()
+			FROM unnest($3::text[], $4::text[], $5::text[]) AS r(environment, deployment, doc)
+			JOIN wanted w ON (w.tenant, w.node, w.environment, w.deployment) = ($1, $2, r.environment, r.deployment)
+			ON CONFLICT (tenant, node, environment, deployment) DO UPDATE SET report = excluded.report, seen = excluded.seen`,
+			tenant, node, envs, deps, places)
+		b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now())
+			WHERE (tenant, kind, id) IN (SELECT d.tenant, d.kind, d.id FROM due d
+				JOIN slots s ON (d.tenant, d.kind, d.id) = (s.tenant, 'promotion', s.holder)
+				JOIN unnest($2::text[], $3::text[]) AS r(environment, deployment) ON (s.environment, s.deployment) = (r.environment, r.deployment)
+				WHERE s.tenant = $1 ORDER BY d.id FOR UPDATE OF d)`, tenant, envs, deps)
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return fmt.Errorf("report of %s/%s: %w", tenant, node, err)
+	}
+	return nil
+}
+
+// orEmpty is m, or the empty map for nil: a jsonb object rather than null.
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
