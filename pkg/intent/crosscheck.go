@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -50,7 +51,9 @@ func (c *crossCheck) admit(f File, paths map[string]string) {
 		c.set.Pipelines[name] = *d.Pipeline
 		c.pipelines[name] = d
 	case d.Environment != nil:
-		c.set.Environments[name] = *d.Environment
+		e := *d.Environment
+		e.Spec.Target = cmp.Or(e.Spec.Target, DefaultTarget)
+		c.set.Environments[name] = e
 	}
 }
 

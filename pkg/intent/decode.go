@@ -62,6 +62,7 @@ func (v *Validator) Decode(path string, data []byte) (Document, []Problem) {
 	src, root, problems := parse(path, data)
 	d := Document{Path: path, source: src, root: root}
 	if root == nil {
+		SortProblems(problems)
 		return d, problems
 	}
 	kind, problem := readKind(src, root)

@@ -19,6 +19,8 @@ const (
 	MaxFileBytes = 256 << 10
 	MaxDepth     = 16
 	MaxNodes     = 10_000
+
+	MaxProblems = 100 // of one file are reported; the rest comes when these are mended
 )
 
 // parse reads the one YAML document of a file and refuses every part of YAML
@@ -101,6 +103,23 @@ func next(decoder *yaml.Decoder, into *yaml.Node) (err error) {
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
 
+var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+
+// alias makes the problem of an alias whose anchor is not there. The library
+// does not say where it stands.
+func (s source) alias(name string) *Problem {
+	line, column := 1, 1
+	for i, text := range s.lines {
+		if before, _, ok := strings.Cut(text, "*"+name); ok {
+			line, column = i+1, utf8.RuneCountInString(before)+1
+			break
+		}
+	}
+	p := s.problem(line, column, column+1+utf8.RuneCountInString(name), RuleAlias,
+		fmt.Sprintf("the alias %q is not allowed", "*"+name), "write the value out")
+	return &p
+}
+
 // syntax turns the library's error, "yaml: line 3: …", into a problem.
 func (s source) syntax(err error) *Problem {
 	text, _, _ := strings.Cut(err.Error(), "\n")
@@ -110,6 +129,12 @@ func (s source) syntax(err error) *Problem {
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			line = n
 		}
+	}
+	if strings.HasPrefix(message, "did not find expected") {
+		line++ // the library counts these from 0
+	}
+	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
+		return s.alias(m[1])
 	}
 	line = max(1, min(line, len(s.lines)))
 	trimmed := strings.TrimLeft(s.lines[line-1], " \t")
@@ -127,7 +152,9 @@ type walker struct {
 }
 
 func (w *walker) add(n *yaml.Node, rule, message, hint string) {
-	w.problems = append(w.problems, w.source.at(n, rule, message, hint))
+	if len(w.problems) < MaxProblems {
+		w.problems = append(w.problems, w.source.at(n, rule, message, hint))
+	}
 }
 
 func (w *walker) walk(n *yaml.Node, depth int) {

@@ -1,8 +1,10 @@
 package intent
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -30,7 +32,7 @@ func (s source) problem(line, column, end int, rule, message, hint string) Probl
 	end = max(column+1, min(end, length+1))
 	return Problem{
 		File: s.path, Line: line, Column: column, EndColumn: end, Rule: rule,
-		Message: message, Hint: hint, Source: printable(text), Severity: Error,
+		Message: message, Hint: hint, Source: mask(printable(text)), Severity: Error,
 	}
 }
 
@@ -90,12 +92,22 @@ func printable(text string) string {
 	}, text)
 }
 
+var userinfo = regexp.MustCompile(`://[^/@\s]*@`)
+
+// mask hides the credentials of a URL, one character for one: an intent that
+// holds a secret is refused, and the refusal must not spread it.
+func mask(text string) string {
+	return userinfo.ReplaceAllStringFunc(text, func(s string) string {
+		return "://" + strings.Repeat("*", utf8.RuneCountInString(s)-len("://@")) + "@"
+	})
+}
+
 const byteOrderMark = "\uFEFF"
 
 // badCharacter finds the first character that makes a file look different from
 // what it says: line ends that most editors do not show (YAML 1.1 §4.2), and the
-// direction marks of "Trojan Source" (CVE-2021-42574). Control characters are
-// refused by the YAML reader itself.
+// direction marks of "Trojan Source" (CVE-2021-42574), and control characters,
+// which YAML has not either (§5.1).
 func badCharacter(text string) (line, column int, bad rune) {
 	line, column = 1, 1
 	previous := rune(0)
@@ -107,8 +119,9 @@ func badCharacter(text string) (line, column int, bad rune) {
 		case r == '\n' || r == '\r':
 			line, column, previous = line+1, 1, r
 			continue
-		case r == 0x85, r == 0x2028, r == 0x2029, r == 0xFEFF,
-			r >= 0x202A && r <= 0x202E, r >= 0x2066 && r <= 0x2069:
+		case r == 0x2028, r == 0x2029, r == 0xFEFF,
+			r >= 0x202A && r <= 0x202E, r >= 0x2066 && r <= 0x2069,
+			r == 0xFFFE, r == 0xFFFF, unicode.IsControl(r) && r != '\t':
 			return line, column, r
 		}
 		column, previous = column+1, r

@@ -3,6 +3,7 @@ package intent
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -53,21 +54,31 @@ func (v *Validator) check(src source, root *yaml.Node, kind string, value any) [
 		return []Problem{src.at(root, RuleSyntax, "the document cannot be validated", "")}
 	}
 	c := findings{source: src, root: root, kind: kind, suggested: map[string]bool{}}
-	found := result.Errors()
-	slices.SortFunc(found, func(a, b gojsonschema.ResultError) int { // unknown fields first: they explain missing ones
-		return strings.Compare(weight(a)+a.String(), weight(b)+b.String())
-	})
-	for _, f := range found {
-		c.add(f)
+	for _, e := range ordered(result.Errors()) {
+		if len(c.problems) >= MaxProblems {
+			break
+		}
+		c.add(e)
 	}
 	return c.problems
 }
 
-func weight(e gojsonschema.ResultError) string {
-	if e.Type() == "additional_property_not_allowed" {
-		return "0"
+// ordered sorts the library's errors, which come in the order of a Go map:
+// unknown fields first, since they explain missing ones, then by place and text.
+func ordered(found []gojsonschema.ResultError) []gojsonschema.ResultError {
+	byText := make(map[string]gojsonschema.ResultError, len(found))
+	for _, e := range found {
+		weight := "1"
+		if e.Type() == "additional_property_not_allowed" {
+			weight = "0"
+		}
+		byText[weight+e.Context().String(pathSeparator)+pathSeparator+e.Type()+e.Description()] = e
 	}
-	return "1"
+	out := make([]gojsonschema.ResultError, 0, len(byText))
+	for _, k := range slices.Sorted(maps.Keys(byText)) {
+		out = append(out, byText[k])
+	}
+	return out
 }
 
 // findings translates the schema library's errors into problems.
@@ -177,8 +188,11 @@ func (c *findings) badValue(path []string, e gojsonschema.ResultError) {
 	}
 	f, err := schemas.Lookup(c.kind, path...)
 	value, what := "", e.Description()
-	if n.Kind == yaml.ScalarNode {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
 		value = fmt.Sprintf("%q ", clip(n.Value))
+	case n.Kind == yaml.ScalarNode:
+		value = clip(n.Value) + " "
 	}
 	hint := ""
 	switch {
@@ -238,9 +252,10 @@ func plain(raw json.RawMessage) string {
 	return string(raw)
 }
 
-// clip shortens a value for a message.
+// clip makes a value fit for a message: short, and without credentials.
 func clip(s string) string {
 	const most = 80
+	s = mask(s)
 	if r := []rune(s); len(r) > most {
 		return string(r[:most]) + "…"
 	}
