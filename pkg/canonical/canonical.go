@@ -15,7 +15,9 @@ import (
 	"github.com/gowebpki/jcs"
 )
 
-// JSON returns the RFC 8785 bytes of v, which is encoded with encoding/json first.
+// JSON returns the RFC 8785 bytes of v, which is encoded with encoding/json
+// first. Every number is a double there: integers beyond 2^53 are rounded, so
+// identifiers and nanoseconds since 1970 belong into strings.
 func JSON(v any) ([]byte, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {
