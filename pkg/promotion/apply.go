@@ -1,8 +1,10 @@
 package promotion
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // ErrReplay reports transitions that do not follow from one another.
@@ -35,4 +37,37 @@ func outcome(s State) Outcome {
 		Status: s.Status, Phase: s.Phase, Wave: s.Wave, Token: s.Token, Plan: s.Plan,
 		Units: s.Units, Ending: s.Ending, Reason: s.Reason,
 	}
+}
+
+// CheckReplay folds the transitions of stored from the beginning and returns an
+// [ErrReplay] when the result is not what is stored.
+func CheckReplay(stored State, transitions []Transition) error {
+	s := State{
+		ID: stored.ID, Tenant: stored.Tenant, Release: stored.Release, Deployment: stored.Deployment, Environment: stored.Environment,
+		Kind: stored.Kind, Attempt: stored.Attempt, Generation: stored.Generation, Spec: stored.Spec,
+	}
+	for _, t := range transitions {
+		var err error
+		if s, err = Apply(s, t); err != nil {
+			return err
+		}
+	}
+	want, got := comparable(stored), comparable(s)
+	if want != got {
+		return fmt.Errorf("%w: the transitions of %s lead to %s, stored is %s", ErrReplay, stored.ID, got, want)
+	}
+	return nil
+}
+
+// comparable is a state as JSON, with times as the database keeps them.
+func comparable(s State) string {
+	s.Since = s.Since.UTC().Truncate(time.Microsecond)
+	if len(s.Units) == 0 {
+		s.Units = nil
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }

@@ -18,15 +18,15 @@ import (
 )
 
 // A node's id names its tenant, so that its key can be looked up under
-// row-level security: "tenant/name".
+// row-level security: "tenant.name". Both are DNS labels, which hold no dot.
 
 // NodeID returns the id of a node.
-func NodeID(tenant, name string) string { return tenant + "/" + name }
+func NodeID(tenant, name string) string { return tenant + "." + name }
 
 // SplitNodeID is the inverse of [NodeID].
 func SplitNodeID(id string) (tenant, name string, ok bool) {
-	tenant, name, ok = strings.Cut(id, "/")
-	return tenant, name, ok && tenant != "" && name != "" && !strings.Contains(name, "/")
+	tenant, name, ok = strings.Cut(id, ".")
+	return tenant, name, ok && tenant != "" && name != "" && !strings.Contains(name, ".")
 }
 
 // CreateJoinToken makes a one-time token with which one node may join, with

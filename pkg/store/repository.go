@@ -62,20 +62,21 @@ func (s *Store) LoadRepository(ctx context.Context, tenant, name string) (Reposi
 type Newest struct {
 	Generation int64
 	Repository string
+	Digest     string
 }
 
 // NewestReleases returns the newest release of each of the deployments that has one.
 func (s *Store) NewestReleases(ctx context.Context, tenant string, deployments []string) (map[string]Newest, error) {
 	out := map[string]Newest{}
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (deployment) deployment, generation, repository FROM releases
+		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (deployment) deployment, generation, repository, digest FROM releases
 			WHERE tenant = $1 AND deployment = ANY ($2) ORDER BY deployment, generation DESC`, tenant, deployments)
 		if err != nil {
 			return err
 		}
 		var name string
 		var n Newest
-		_, err = pgx.ForEachRow(rows, []any{&name, &n.Generation, &n.Repository}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&name, &n.Generation, &n.Repository, &n.Digest}, func() error {
 			out[name] = n
 			return nil
 		})

@@ -1,0 +1,224 @@
+// Package nodes answers the node agents: join, what they should run, what they
+// see. It decides nothing: orders are rows that a transition wrote.
+package nodes
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"time"
+
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/auth"
+	"hotswap.dev/hotswap/pkg/function"
+	"hotswap.dev/hotswap/pkg/store"
+	"hotswap.dev/hotswap/pkg/target"
+)
+
+// Limits of what a node may send.
+const (
+	maxReport = 1 << 20 // bytes
+	maxPlaces = 500
+	maxWait   = 25 * time.Second
+	// recheck is how often a waiting call looks by itself: a hint may be lost,
+	// or reach another replica.
+	recheck = time.Second
+	// hintTime bounds a hint. A lost one costs a tick, never a report.
+	hintTime = 50 * time.Millisecond
+)
+
+// A Fleet keeps nodes, their orders and their reports.
+type Fleet interface {
+	Join(ctx context.Context, j target.Join, key ed25519.PublicKey) (target.Joined, error)
+	NodeKey(ctx context.Context, id string) (ed25519.PublicKey, error)
+	Orders(ctx context.Context, tenant, node string) ([]target.Order, error)
+	SaveReport(ctx context.Context, tenant, node string, r target.Report) error
+}
+
+// Config is what the function works with.
+type Config struct {
+	Fleet     Fleet
+	Authorize func(ctx context.Context, p auth.Principal, a auth.Action, tenant, resource string) error
+	Hint      func(ctx context.Context, function string)
+	Now       func() time.Time // the verifier's clock for signatures
+}
+
+// A handler is the function. Waiters are woken together, by closing a channel.
+type handler struct {
+	Config
+	wake *broadcast
+}
+
+// New returns the function's handler: POST / means "orders may have changed";
+// the rest is the protocol of pkg/target.
+func New(c Config) http.Handler {
+	h := &handler{Config: c, wake: newBroadcast()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /{$}", func(w http.ResponseWriter, _ *http.Request) { h.wake.all(); w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("POST /v1/nodes/join", h.join)
+	mux.HandleFunc("POST /v1/nodes/self/wanted", h.wanted)
+	mux.HandleFunc("POST /v1/nodes/self/report", h.report)
+	return mux
+}
+
+var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func (h *handler) join(w http.ResponseWriter, r *http.Request) {
+	var j target.Join
+	if !decode(w, r, &j) {
+		return
+	}
+	key, err := base64.StdEncoding.DecodeString(j.PublicKey)
+	if err != nil || len(key) != ed25519.PublicKeySize || !nodeName.MatchString(j.Name) {
+		http.Error(w, "name must be a DNS label and publicKey the base64 of an Ed25519 public key", http.StatusBadRequest)
+		return
+	}
+	joined, err := h.Fleet.Join(r.Context(), j, key)
+	switch {
+	case errors.Is(err, store.ErrToken):
+		http.Error(w, err.Error(), http.StatusForbidden)
+	case errors.Is(err, store.ErrConflict):
+		http.Error(w, err.Error(), http.StatusConflict)
+	case err != nil:
+		unavailable(w, r, err)
+	default:
+		function.WriteJSON(w, http.StatusOK, joined)
+	}
+}
+
+// caller authenticates and authorises a node. It answers when it may not.
+func (h *handler) caller(w http.ResponseWriter, r *http.Request, action auth.Action) (tenant, node string, body []byte, ok bool) {
+	body, err := function.Body(r, maxReport)
+	if err != nil {
+		http.Error(w, "body is too large or cannot be read", http.StatusRequestEntityTooLarge)
+		return "", "", nil, false
+	}
+	lookup := func(id string) (ed25519.PublicKey, error) {
+		key, err := h.Fleet.NodeKey(r.Context(), id)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, auth.ErrRequestKey
+		}
+		return key, err
+	}
+	err = auth.VerifyRequest(r, body, lookup, h.Now())
+	switch {
+	case auth.Unauthenticated(err):
+		http.Error(w, err.Error(), http.StatusUnauthorized)
+		return "", "", nil, false
+	case err != nil:
+		unavailable(w, r, err)
+		return "", "", nil, false
+	}
+	tenant, node, _ = store.SplitNodeID(r.Header.Get(auth.HeaderKey))
+	p := auth.Principal{Actor: audit.Actor{Kind: audit.Node, Name: node}, Tenant: tenant, Role: auth.Node}
+	if err := h.Authorize(r.Context(), p, action, tenant, "node "+node); err != nil {
+		if errors.Is(err, auth.ErrDenied) {
+			http.Error(w, "not allowed", http.StatusForbidden)
+		} else {
+			unavailable(w, r, err)
+		}
+		return "", "", nil, false
+	}
+	return tenant, node, body, true
+}
+
+// wanted answers with the orders that are newer than what the node knows, or
+// holds the answer back while there are none. It holds no connection while it waits.
+func (h *handler) wanted(w http.ResponseWriter, r *http.Request) {
+	tenant, node, body, ok := h.caller(w, r, auth.NodeWanted)
+	if !ok {
+		return
+	}
+	var q target.WantedRequest
+	if err := json.Unmarshal(body, &q); err != nil || len(q.Known) > maxPlaces {
+		http.Error(w, "body is not a wanted request", http.StatusBadRequest)
+		return
+	}
+	end := time.NewTimer(min(max(q.Wait, 0), maxWait))
+	defer end.Stop()
+	for {
+		woken := h.wake.next() // before the look, so that no hint falls between
+		orders, err := h.Fleet.Orders(r.Context(), tenant, node)
+		if err != nil {
+			unavailable(w, r, err)
+			return
+		}
+		if news := newer(orders, q.Known); len(news) > 0 {
+			function.WriteJSON(w, http.StatusOK, target.Wanted{Orders: news})
+			return
+		}
+		again := time.NewTimer(recheck)
+		select {
+		case <-woken:
+		case <-again.C:
+		case <-end.C:
+			again.Stop()
+			function.WriteJSON(w, http.StatusOK, target.Wanted{Orders: []target.Order{}})
+			return
+		case <-r.Context().Done():
+			again.Stop()
+			return
+		}
+		again.Stop()
+	}
+}
+
+// newer returns the orders whose position is newer than the known one.
+func newer(orders []target.Order, known []target.Known) []target.Order {
+	at := map[target.Place]target.Position{}
+	for _, k := range known {
+		at[k.Place] = k.Position
+	}
+	var out []target.Order
+	for _, o := range orders {
+		if o.Position.Newer(at[o.Place]) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// report stores what a node sees: row, hint, answer, in that order.
+func (h *handler) report(w http.ResponseWriter, r *http.Request) {
+	tenant, node, body, ok := h.caller(w, r, auth.NodeReport)
+	if !ok {
+		return
+	}
+	var rep target.Report
+	if err := json.Unmarshal(body, &rep); err != nil || len(rep.Places) > maxPlaces {
+		http.Error(w, "body is not a report", http.StatusBadRequest)
+		return
+	}
+	if err := h.Fleet.SaveReport(r.Context(), tenant, node, rep); err != nil {
+		unavailable(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), hintTime)
+	defer cancel()
+	h.Hint(ctx, "advance")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	body, err := function.Body(r, maxReport)
+	if err == nil {
+		err = json.Unmarshal(body, v)
+	}
+	if err != nil {
+		http.Error(w, "body is not the JSON that is expected here", http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+// unavailable answers for what is not the caller's fault; the details are for the log.
+func unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	slog.ErrorContext(r.Context(), "nodes", "err", err)
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "try again", http.StatusServiceUnavailable)
+}

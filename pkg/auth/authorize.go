@@ -1,0 +1,142 @@
+// Package auth decides who may do what, at one choke point, and signs and
+// verifies requests between machines.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hotswap.dev/hotswap/pkg/audit"
+)
+
+// ErrDenied reports that the principal may not do what it asked for. It says
+// nothing about whether the resource exists.
+var ErrDenied = errors.New("not allowed")
+
+// A Role is what a principal may do, by the table of rules.
+type Role string
+
+// The roles.
+const (
+	Admin    Role = "admin"
+	Deployer Role = "deployer"
+	Viewer   Role = "viewer"
+	Node     Role = "node"
+)
+
+// A Principal is somebody who was authenticated.
+type Principal struct {
+	Actor  audit.Actor
+	Tenant string
+	Role   Role
+}
+
+// An Action is something that can be allowed or refused.
+type Action string
+
+// The actions.
+const (
+	RepositoryRead  Action = "repository.read"
+	RepositoryPush  Action = "repository.push"
+	AuditRead       Action = "audit.read"
+	PromotionRead   Action = "promotion.read"
+	PromotionStop   Action = "promotion.stop"
+	SlotClean       Action = "slot.clean"
+	JoinTokenCreate Action = "join-token.create"
+	NodeWanted      Action = "node.wanted" // a node asks what it should run
+	NodeReport      Action = "node.report" // a node says what it sees
+)
+
+// A rule says who may do an action. Refusals are always recorded; what was
+// allowed is recorded where the rule says so and the action itself writes no row.
+type rule struct {
+	roles  []Role
+	record bool
+}
+
+// rules is the policy: an action that is not in it is refused.
+func rules(a Action) (rule, bool) {
+	switch a {
+	case RepositoryRead, PromotionRead:
+		return rule{roles: []Role{Admin, Deployer, Viewer}}, true
+	case RepositoryPush:
+		return rule{roles: []Role{Admin, Deployer}, record: true}, true
+	case PromotionStop:
+		return rule{roles: []Role{Admin, Deployer}}, true
+	case AuditRead:
+		return rule{roles: []Role{Admin}, record: true}, true
+	case SlotClean, JoinTokenCreate:
+		return rule{roles: []Role{Admin}}, true
+	case NodeWanted, NodeReport:
+		return rule{roles: []Role{Node}}, true
+	default:
+		return rule{}, false
+	}
+}
+
+// A Recorder stores audit rows that belong to no other change.
+type Recorder interface {
+	Record(ctx context.Context, tenant string, rows func(now time.Time) []audit.Row) error
+}
+
+// An Authorizer is the one place where things are allowed. It is safe for
+// concurrent use.
+type Authorizer struct{ recorder Recorder }
+
+// NewAuthorizer returns an authorizer that records with r.
+func NewAuthorizer(r Recorder) *Authorizer { return &Authorizer{recorder: r} }
+
+// Authorize returns nil when p may do action to resource in tenant, and else an
+// error that wraps [ErrDenied]. The refusal is in the audit trail when it
+// returns. When that cannot be written, or when an action that must be recorded
+// cannot be, the answer is an error too: nothing happens without its row.
+func (a *Authorizer) Authorize(ctx context.Context, p Principal, action Action, tenant, resource string) error {
+	r, known := rules(action)
+	allowed := known && p.Actor.Name != "" && p.Tenant == tenant && slices.Contains(r.roles, p.Role)
+	if allowed && !r.record {
+		return nil
+	}
+	what, reason := string(action)+".allowed", fmt.Sprintf("role %s may", p.Role)
+	if !allowed {
+		what, reason = string(action)+".refused", fmt.Sprintf("role %q of tenant %q may not", p.Role, p.Tenant)
+	}
+	err := a.recorder.Record(ctx, tenant, func(now time.Time) []audit.Row {
+		return []audit.Row{{
+			ID: "authorize/" + newID(), Tenant: tenant, At: now, Actor: actorOf(p), Action: what,
+			Subject: resource, Reason: reason,
+		}}
+	})
+	if err != nil {
+		return fmt.Errorf("authorize %s: %w", action, err)
+	}
+	if !allowed {
+		return fmt.Errorf("%s %s: %w", action, resource, ErrDenied)
+	}
+	return nil
+}
+
+// actorOf names somebody in a row even when nobody was authenticated.
+func actorOf(p Principal) audit.Actor {
+	if p.Actor.Name == "" {
+		return audit.Actor{Kind: audit.Person, Name: "anonymous"}
+	}
+	return p.Actor
+}
+
+func newID() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+// Unauthenticated reports whether err is a refusal of [VerifyRequest] rather
+// than a lookup that could not be made.
+func Unauthenticated(err error) bool {
+	return errors.Is(err, ErrRequestUnsigned) || errors.Is(err, ErrRequestMalformed) || errors.Is(err, ErrRequestTime) ||
+		errors.Is(err, ErrRequestKey) || errors.Is(err, ErrRequestSignature)
+}

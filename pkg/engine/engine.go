@@ -1,0 +1,161 @@
+// Package engine carries work forward: it claims a due row, observes, lets the
+// domain decide, and commits, one transaction for one step.
+//
+// It is the only writer of releases and promotions. It keeps nothing between
+// calls, so any number of engines may work on one database, and any of them may
+// die at any instant: what it had claimed is claimed again when the lease ends.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"hotswap.dev/hotswap/pkg/gitrepo"
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// Options bound what one call does. Zero values mean the defaults.
+type Options struct {
+	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 15 s
+	Batch       int           // claims at once; default 8
+	Concurrency int           // steps side by side; default 2, as many as a function has connections
+	Reconcile   time.Duration // how often a branch is looked at when no webhook comes; default 60 s
+}
+
+func (o Options) withDefaults() Options {
+	if o.Lease == 0 {
+		o.Lease = 15 * time.Second
+	}
+	if o.Batch == 0 {
+		o.Batch = 8
+	}
+	if o.Concurrency == 0 {
+		o.Concurrency = 2
+	}
+	if o.Reconcile == 0 {
+		o.Reconcile = time.Minute
+	}
+	return o
+}
+
+// An Engine advances work. It is safe for concurrent use.
+type Engine struct {
+	store   *store.Store
+	open    func(tenant, repository string) (*gitrepo.Repository, error)
+	options Options
+	local   locks // empty but in a mutant
+}
+
+// New returns an engine on a store. Open finds a tenant's repository by name.
+func New(s *store.Store, open func(tenant, repository string) (*gitrepo.Repository, error), o Options) *Engine {
+	return &Engine{store: s, open: open, options: o.withDefaults()}
+}
+
+// Validate looks at deliveries and repositories that are due, until none is or
+// ctx ends. It returns how many steps it took.
+func (e *Engine) Validate(ctx context.Context) (int, error) {
+	return e.drain(ctx, []store.Kind{store.Inbox, store.Repository}, map[store.Kind]step{
+		store.Inbox: e.delivery, store.Repository: e.repository,
+	})
+}
+
+// Advance takes releases and promotions that are due forward, until none is or
+// ctx ends. It returns how many steps it took.
+func (e *Engine) Advance(ctx context.Context) (int, error) {
+	return e.drain(ctx, AdvanceKinds(), map[store.Kind]step{
+		store.Release: e.release, store.Promotion: e.promotion,
+	})
+}
+
+// AdvanceKinds are the kinds of work that [Engine.Advance] does.
+func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Promotion} }
+
+// A step does what one claim asks for and gives the claim back.
+type step func(ctx context.Context, c store.Claim) error
+
+// drain claims and works until nothing is due. A step that fails is due again
+// after a backoff; it does not stop the others. Only a database that cannot be
+// asked for claims ends the drain with an error.
+func (e *Engine) drain(ctx context.Context, kinds []store.Kind, steps map[store.Kind]step) (int, error) {
+	total := 0
+	tenants := map[string]bool{}
+	defer func() { e.sequence(ctx, tenants) }()
+	for ctx.Err() == nil {
+		claims, err := e.store.Claim(ctx, kinds, e.options.Batch, e.options.Lease)
+		if err != nil {
+			return total, fmt.Errorf("drain: %w", err)
+		}
+		if len(claims) == 0 {
+			break
+		}
+		var group errgroup.Group
+		group.SetLimit(e.options.Concurrency)
+		for _, c := range claims {
+			tenants[c.Tenant] = true
+			group.Go(func() error { e.work(ctx, c, steps[c.Kind]); return nil })
+		}
+		_ = group.Wait() // work reports its own errors
+		total += len(claims)
+	}
+	return total, nil
+}
+
+// work runs one step under a deadline that ends well before its lease.
+func (e *Engine) work(ctx context.Context, c store.Claim, run step) {
+	unlock, ok := e.local.lock(c)
+	if !ok {
+		return
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(ctx, e.options.Lease/2)
+	defer cancel()
+	err := run(ctx, c)
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrLost):
+		slog.DebugContext(ctx, "step taken over", "kind", c.Kind, "id", c.ID)
+	default:
+		slog.WarnContext(ctx, "step failed", "tenant", c.Tenant, "kind", c.Kind, "id", c.ID, "attempt", c.Attempts+1, "err", err)
+		if err := e.store.Fail(ctx, c); err != nil && !errors.Is(err, store.ErrLost) {
+			slog.WarnContext(ctx, "step not given back; its lease will end", "kind", c.Kind, "id", c.ID, "err", err)
+		}
+	}
+}
+
+// sequence gives the rows that were just committed their leaves. What is left
+// out here, the tick does.
+func (e *Engine) sequence(ctx context.Context, tenants map[string]bool) {
+	for tenant := range tenants {
+		if _, err := e.store.Sequence(ctx, tenant); err != nil {
+			slog.WarnContext(ctx, "audit rows wait for the next tick", "tenant", tenant, "err", err)
+		}
+	}
+}
+
+// Backstop does what no hint asks for: leaves for rows that are without, and
+// the partitions of the audit log.
+func (e *Engine) Backstop(ctx context.Context) error {
+	if err := e.store.KeepPartitions(ctx); err != nil {
+		return err
+	}
+	tenants, err := e.store.Unsequenced(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range tenants {
+		if _, err := e.store.Sequence(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locks is a lock in the process: the fault that a claim's lease and fence are
+// there to avoid. It locks nothing unless the build asks for the mutant.
+type locks struct{ held sync.Map }
