@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -62,7 +63,7 @@ func Kind(word string) string {
 func Lookup(kind string, path ...string) (Field, error) {
 	k := Kind(kind)
 	if k == "" {
-		return Field{}, fmt.Errorf("kind %q: %w", kind, ErrUnknown)
+		return Field{}, fmt.Errorf("%w: there is no kind %q; the kinds are %s", ErrUnknown, kind, strings.ToLower(strings.Join(Kinds(), ", ")))
 	}
 	var root node
 	if err := json.Unmarshal(Source(k), &root); err != nil {
@@ -70,9 +71,13 @@ func Lookup(kind string, path ...string) (Field, error) {
 	}
 	at, required, walked := &root, true, strings.ToLower(k)
 	for _, step := range path {
-		next, need := root.resolve(at).step(step)
+		here := root.resolve(at)
+		if here.Items != nil && !isIndex(step) { // "stages.name" means "stages[].name"
+			here, walked = root.resolve(here.Items), walked+"[]"
+		}
+		next, need := here.step(step)
 		if next == nil {
-			return Field{}, fmt.Errorf("%s has no field %q: %w", walked, step, ErrUnknown)
+			return Field{}, fmt.Errorf("%w: %s has no %q%s", ErrUnknown, walked, step, here.offer())
 		}
 		at, required = next, need
 		walked = join(walked, step)
@@ -82,10 +87,23 @@ func Lookup(kind string, path ...string) (Field, error) {
 
 // join appends a step to a path: ".name", or "[]" for an element of a list.
 func join(path, step string) string {
-	if _, err := strconv.Atoi(step); err == nil || step == "[]" {
+	if isIndex(step) {
 		return path + "[]"
 	}
 	return path + "." + step
+}
+
+func isIndex(step string) bool {
+	_, err := strconv.Atoi(step)
+	return err == nil || step == "[]"
+}
+
+// offer says what there is below n, for an error.
+func (n *node) offer() string {
+	if len(n.Properties) == 0 {
+		return ""
+	}
+	return "; it has " + strings.Join(slices.Sorted(maps.Keys(n.Properties)), ", ")
 }
 
 // resolve follows a reference into the definitions of the same file.
@@ -101,7 +119,7 @@ func (n *node) step(name string) (*node, bool) {
 	if p := n.Properties[name]; p != nil {
 		return p, slices.Contains(n.Required, name)
 	}
-	if n.Items != nil {
+	if n.Items != nil && isIndex(name) {
 		return n.Items, false
 	}
 	return n.values(), false

@@ -175,7 +175,12 @@ func TestAFieldIsFoundByItsPath(t *testing.T) {
 
 	_, err = schemas.Lookup("pipeline", "spec", "gates")
 	require.ErrorIs(t, err, schemas.ErrUnknown)
-	require.ErrorContains(t, err, `pipeline.spec has no field "gates"`)
+	require.ErrorContains(t, err, `pipeline.spec has no "gates"; it has concurrency, stages`)
+	f, err = schemas.Lookup("pipeline", "spec", "stages", "needs")
+	require.NoError(t, err)
+	require.Equal(t, "pipeline.spec.stages[].needs", f.Path)
+	_, err = schemas.Lookup("pipeline", "spec", "stages", "needs", "bogus")
+	require.ErrorIs(t, err, schemas.ErrUnknown)
 	_, err = schemas.Lookup("policy")
 	require.ErrorIs(t, err, schemas.ErrUnknown)
 }

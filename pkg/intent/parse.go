@@ -30,7 +30,7 @@ func parse(path string, data []byte) (source, *yaml.Node, []Problem) {
 	if len(data) > MaxFileBytes {
 		src := source{path: path, lines: []string{""}}
 		return src, nil, []Problem{src.problem(1, 1, 1, RuleTooLarge,
-			fmt.Sprintf("the file has %d bytes, more than the %d allowed", len(data), MaxFileBytes), "")}
+			fmt.Sprintf("the file is larger than the %d bytes allowed", MaxFileBytes), "")}
 	}
 	if !utf8.Valid(data) {
 		src := newSource(path, strings.ToValidUTF8(string(data), string(utf8.RuneError)))

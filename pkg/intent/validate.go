@@ -187,6 +187,11 @@ func (c *findings) badValue(path []string, e gojsonschema.ResultError) {
 		return // unreachable: the schema was chosen by the kind
 	}
 	f, err := schemas.Lookup(c.kind, path...)
+	if err == nil && len(f.Allowed) > 0 && n.Kind == yaml.ScalarNode {
+		c.put(place(c.root, path...), RuleBadValue,
+			fmt.Sprintf("%s must be %s, not %q", fieldName(path), alternatives(f.Allowed), clip(n.Value)), c.closest(n.Value, f.Allowed))
+		return
+	}
 	value, what := "", e.Description()
 	switch {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
@@ -194,12 +199,8 @@ func (c *findings) badValue(path []string, e gojsonschema.ResultError) {
 	case n.Kind == yaml.ScalarNode:
 		value = clip(n.Value) + " "
 	}
-	hint := ""
 	switch {
 	case err != nil:
-	case len(f.Allowed) > 0:
-		what = "is not " + alternatives(f.Allowed)
-		hint = c.closest(n.Value, f.Allowed)
 	case f.Form != "" && n.Kind == yaml.ScalarNode:
 		what = "is not " + f.Form
 	case f.Form != "":
@@ -208,11 +209,14 @@ func (c *findings) badValue(path []string, e gojsonschema.ResultError) {
 	if err == nil && f.Type == "string" && e.Type() == "string_lte" {
 		what = fmt.Sprintf("is longer than the %v characters allowed", e.Details()["max"])
 	}
-	c.put(place(c.root, path...), RuleBadValue, fmt.Sprintf("%s: %s%s", fieldName(path), value, what), hint)
+	c.put(place(c.root, path...), RuleBadValue, fmt.Sprintf("%s: %s%s", fieldName(path), value, what), "")
 }
 
 func (c *findings) closest(word string, allowed []json.RawMessage) string {
 	var words []string
+	if len(allowed) == 1 {
+		return "" // the message says it
+	}
 	for _, a := range allowed {
 		words = append(words, plain(a))
 	}
