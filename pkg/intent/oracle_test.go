@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -149,20 +150,121 @@ func TestTheOracleAgreesOverGeneratedDocuments(t *testing.T) {
 
 // leaves are the values that a mutation puts somewhere: of every type, at and
 // beyond the limits.
+func leaves() []any {
+	a := func(n int) string { return strings.Repeat("a", n) }
+	return []any{
+		nil, true, 0, 1, -1, 1.5, 65535, 65536, 1 << 40, 1<<40 + 1, 1e300, "", "a", "A", "a-", "-a", "a.b", "a_b", "10s", "0s", "0.0h", "1.5m30s", "10",
+		"supersede", "direct", "node", "rollback", "fail", "hotswap.dev/v1", "Pipeline", "é", "a\x00b", "a\n", "10s\n", "a b", "/", "/a b", "//",
+		"sha256:" + a(64), "sha256:" + a(63), "sha256:" + a(64) + "\n", "ed25519:" + a(86) + "==", "https://example.com/a", "https://u@example.com", "http://[::1]:80/",
+		"file:///a b", "file:///a", "file://h/a", a(63), a(64), a(127), a(128), a(129), a(256), a(257), a(4096), a(4097), a(32768), a(32769),
+		strings.Repeat("é", 128), "/" + a(255), "/" + a(256), "https://example.com/" + a(2028), "https://example.com/" + a(2029),
+		[]any{},
+		map[string]any{},
+		[]any{"a", "a"},
+		[]any{"a", "b"},
+		[]any{1},
+		map[string]any{"a": "b"},
+		map[string]any{"9": "b"},
+		map[string]any{"a": 1},
+		map[string]any{"": "b"},
+		list(32), list(33), list(256), list(257), table(32), table(33), table(64), table(65), table(256), table(257),
+	}
+}
+
+// list returns n different names.
+func list(n int) []any {
+	var out []any
+	for i := range n {
+		out = append(out, "a"+strconv.Itoa(i))
+	}
+	return out
+}
+
+// table returns a map with n names.
+func table(n int) map[string]any {
+	out := map[string]any{}
+	for _, k := range list(n) {
+		out[k.(string)] = "b"
+	}
+	return out
+}
+
 func leaf(t *rapid.T) any {
 	return rapid.OneOf(
-		rapid.SampledFrom([]any{
-			nil, true, 0, 1, -1, 1.5, 65535, 65536, 1e300, "", "a", "A", "a-", "10s", "0s", "0.0h", "1.5m30s", "supersede", "direct", "node", "rollback",
-			"é", "a\x00b", "sha256:" + string(bytes.Repeat([]byte("a"), 64)), "https://example.com/a", "https://u@example.com", "file:///a b", "file:///a",
-			string(bytes.Repeat([]byte("a"), 63)), string(bytes.Repeat([]byte("a"), 64)), "a\n", "10s\n",
-			[]any{},
-			map[string]any{},
-			[]any{"a", "a"},
-			[]any{"a", "b"},
-		}),
+		rapid.SampledFrom(leaves()),
 		rapid.Map(rapid.String(), func(s string) any { return s }),
 		rapid.Map(rapid.Float64Range(-1e6, 1e6), func(f float64) any { return f }),
 	).Draw(t, "leaf")
+}
+
+// full returns a document of each kind in which every field is written.
+func full(t testing.TB) map[string]any {
+	t.Helper()
+	out := map[string]any{}
+	for kind, text := range map[string]string{
+		intent.KindDeployment: strings.Replace(everyField, "{config: {args: [],", "{config: {args: [x], drain: 1s, port: 1, health: {path: /, interval: 1s, timeout: 1s, startWithin: 1s},", 1),
+		intent.KindPipeline: "{apiVersion: hotswap.dev/v1, kind: Pipeline, metadata: {name: a, tenant: b}, spec: {concurrency: supersede, stages: [" +
+			"{name: a, needs: [b], environment: a, strategy: {type: direct, healthyFor: 1s, deadline: 1s}, onFailure: {action: fail}}, {name: b, environment: b, strategy: {type: direct}}]}}",
+		intent.KindEnvironment: "{apiVersion: hotswap.dev/v1, kind: Environment, metadata: {name: a, tenant: b}, spec: {target: node, selector: {a: b}}}",
+	} {
+		_, problems := intent.Decode("a.yaml", []byte(text))
+		require.Empty(t, problems)
+		var v map[string]any
+		require.NoError(t, yaml.Unmarshal([]byte(text), &v))
+		raw, err := json.Marshal(v)
+		require.NoError(t, err)
+		var plain any
+		require.NoError(t, json.Unmarshal(raw, &plain))
+		out[kind] = plain
+	}
+	return out
+}
+
+// replaced calls visit with every document that differs from v in one place:
+// without it, with another name, with another value. Visit must not keep it.
+func replaced(v any, values []any, visit func()) {
+	each := func(get func() any, set func(any)) {
+		former := get()
+		for _, l := range values {
+			set(l)
+			visit()
+		}
+		set(former)
+		replaced(former, values, visit)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			former := v[k]
+			delete(v, k)
+			visit()
+			for _, other := range []string{"", "a", k + "x", k + ".", "9", strings.Repeat("k", 63), strings.Repeat("k", 64), strings.Repeat("k", 129)} {
+				v[other] = former
+				visit()
+				delete(v, other)
+			}
+			v[k] = former
+			each(func() any { return v[k] }, func(l any) { v[k] = l })
+		}
+	case []any:
+		for i := range v {
+			each(func() any { return v[i] }, func(l any) { v[i] = l })
+		}
+	}
+}
+
+func TestTheOracleAgreesOverEveryValueInEveryField(t *testing.T) {
+	both := compileBoth(t)
+	for kind, document := range full(t) {
+		verdict := map[bool]int{}
+		replaced(document, leaves(), func() {
+			raw, err := json.Marshal(document)
+			require.NoError(t, err)
+			verdict[both.same(t, kind, raw)]++
+		})
+		require.Greater(t, verdict[true], 50, kind)
+		require.Greater(t, verdict[false], 300, kind)
+	}
 }
 
 // mutate changes one place of a document: replaces, removes, adds or renames.

@@ -108,6 +108,22 @@ func TestTheReleaseDigestChangesExactlyWithWhatIsReleased(t *testing.T) {
 	require.NotEqual(t, base, digest(t, snapshot(t, edited(t, dep, "shop", "bank"), "bank")), "the tenant")
 }
 
+func TestWhereATenantIsWrittenMakesNoOtherSnapshot(t *testing.T) {
+	written := snapshot(t, edited(t, "pipelines/two-steps.yaml", "{name: two-steps}", "{name: two-steps, tenant: shop}"), "shop")
+	require.Equal(t, snapshot(t, baseTree(t), "shop"), written)
+}
+
+func TestTheOrderOfNeedsMakesNoOtherRelease(t *testing.T) {
+	digests := map[string]bool{}
+	for _, needs := range []string{"[staging, canary]", "[canary, staging]"} {
+		tree := edited(t, "pipelines/two-steps.yaml", "needs: [staging]", "needs: "+needs)
+		tree["pipelines/two-steps.yaml"] = append(tree["pipelines/two-steps.yaml"], "    - {name: canary, environment: canary, strategy: {type: direct}}\n"...)
+		tree["environments/canary.yaml"] = []byte(strings.ReplaceAll(string(tree["environments/staging.yaml"]), "staging", "canary"))
+		digests[digest(t, snapshot(t, tree, "shop"))] = true
+	}
+	require.Len(t, digests, 1)
+}
+
 // The vectors are for whoever computes the digest elsewhere, and against
 // changing it here without noticing: a changed digest voids every approval.
 func TestReleaseDigestsAreThoseOfTheVectors(t *testing.T) {
