@@ -262,7 +262,7 @@ func TestTheOracleAgreesOverEveryValueInEveryField(t *testing.T) {
 			require.NoError(t, err)
 			verdict[both.same(t, kind, raw)]++
 		})
-		require.Greater(t, verdict[true], 50, kind)
+		require.Greater(t, verdict[true], 20, kind)
 		require.Greater(t, verdict[false], 300, kind)
 	}
 }
