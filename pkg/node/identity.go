@@ -64,7 +64,7 @@ func (a *Agent) join(ctx context.Context) error {
 	for {
 		joined, err := a.client.join(ctx, j)
 		if err == nil {
-			a.log.Info("joined", "node", joined.Node, "tenant", joined.Tenant)
+			a.log.Info("joined", "id", joined.Node, "tenant", joined.Tenant)
 			return a.st.update(func(s *state) { s.Node, s.Tenant, s.Labels = joined.Node, joined.Tenant, joined.Labels })
 		}
 		var r *refusal
