@@ -68,7 +68,7 @@ type Verifier struct {
 	tenant    string
 	trees     map[string]Tree
 	next      map[string]int64 // position that must follow
-	signed    map[string]bool // logs that have a checkpoint
+	signed    map[string]bool  // logs that have a checkpoint
 	witnessed map[witness]bool
 	report    Report
 }

@@ -367,4 +367,3 @@ func settle(d store.Delivery, c store.Claim) store.Settlement {
 	}
 	return interpret(d, dead)
 }
-

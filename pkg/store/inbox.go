@@ -97,9 +97,9 @@ func (s *Store) LoadDelivery(ctx context.Context, c Claim) (d Delivery, pending 
 
 // A Settlement is what became of a delivery.
 type Settlement struct {
-	Dead bool                           // it cannot be understood, and never will
-	Note string                         // what was done with it
-	Sync string                         // repository that must be looked at, if any
+	Dead bool                            // it cannot be understood, and never will
+	Note string                          // what was done with it
+	Sync string                          // repository that must be looked at, if any
 	Rows func(now time.Time) []audit.Row // nil: none
 }
 

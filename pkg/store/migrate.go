@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -10,8 +11,6 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
-
-	"database/sql"
 )
 
 //go:embed migrations/*.sql
@@ -40,26 +39,6 @@ func Migrate(ctx context.Context, adminDSN string) error {
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
-}
-
-// SetPassword gives the application role its password. Only a SCRAM verifier
-// may reach the server's log, so the statement is sent with the verifier
-// already computed by the caller's cluster; see pkg/platform.
-func SetPassword(ctx context.Context, adminDSN, role, verifier string) error {
-	db, err := sql.Open("pgx", adminDSN)
-	if err != nil {
-		return fmt.Errorf("set password: %w", err)
-	}
-	defer db.Close()
-	var stmt string
-	err = db.QueryRowContext(ctx, "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", role, verifier).Scan(&stmt)
-	if err != nil {
-		return fmt.Errorf("set password: %w", err)
-	}
-	if _, err := db.ExecContext(ctx, stmt); err != nil {
-		return fmt.Errorf("set password: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,21 @@
+//go:build mutant_ackfirst
+
+package forgewebhook
+
+import (
+	"context"
+	"net/http"
+
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// accept answers first and keeps the delivery afterwards: the fault that
+// tests/crash must catch.
+func accept(ctx context.Context, w http.ResponseWriter, inbox Inbox, d store.Delivery) error {
+	w.WriteHeader(http.StatusAccepted)
+	if f, ok := w.(http.Flusher); ok {
+		f.Flush()
+	}
+	_ = keep(ctx, inbox, d)
+	return nil
+}

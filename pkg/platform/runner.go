@@ -1,0 +1,134 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// callsAtOnce is how many calls of one function the runner has under way: one
+// may be lingering, see functions/advance, while another works.
+const callsAtOnce = 3
+
+// A Runner is the cron and the asynchronous calls of the embedded platform: it
+// sends functions an empty POST that means "look now", on hints and on ticks.
+// Nothing depends on a hint: what one misses, the next tick finds.
+type Runner struct {
+	functions map[string]http.Handler
+	schedule  map[string]time.Duration
+	hints     map[string]chan struct{}
+}
+
+// NewRunner returns a runner of these functions. Schedule says how often each
+// is called without a hint; functions that are not in it are called on hints only.
+func NewRunner(functions map[string]http.Handler, schedule map[string]time.Duration) *Runner {
+	r := &Runner{functions: functions, schedule: schedule, hints: map[string]chan struct{}{}}
+	for name := range functions {
+		r.hints[name] = make(chan struct{}, 1)
+	}
+	return r
+}
+
+// Hint asks for a call of the function and returns at once. Hints that come
+// while one is waiting are one.
+func (r *Runner) Hint(_ context.Context, function string) {
+	select {
+	case r.hints[function] <- struct{}{}:
+	default:
+	}
+}
+
+// Run calls the functions until ctx ends, and returns when every call has ended.
+func (r *Runner) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for name := range r.functions {
+		for range callsAtOnce {
+			group.Go(func() error { r.loop(ctx, name); return nil })
+		}
+		if every := r.schedule[name]; every > 0 {
+			group.Go(func() error { r.tick(ctx, name, every); return nil })
+		}
+	}
+	return group.Wait()
+}
+
+func (r *Runner) tick(ctx context.Context, name string, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		r.Hint(ctx, name)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *Runner) loop(ctx context.Context, name string) {
+	for {
+		select {
+		case <-r.hints[name]:
+			r.call(ctx, name)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// call sends the function an empty POST. A panic of a handler ends its call and
+// nothing else, as on every host.
+func (r *Runner) call(ctx context.Context, name string) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.ErrorContext(ctx, "function panicked", "function", name, "panic", fmt.Sprint(p))
+		}
+	}()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "/", http.NoBody)
+	if err != nil {
+		slog.ErrorContext(ctx, "call", "function", name, "err", err)
+		return
+	}
+	w := &discard{header: http.Header{}, status: http.StatusOK}
+	r.functions[name].ServeHTTP(w, req)
+	if w.status >= http.StatusInternalServerError && ctx.Err() == nil {
+		slog.WarnContext(ctx, "function failed; the next tick tries again", "function", name, "status", w.status)
+	}
+}
+
+// A discard is the answer that nobody reads, but for its status.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(code int)        { d.status = code }
+
+// Gateway returns the platform's door: functions below /function/NAME/, git
+// repositories below /git/, and /healthz.
+func Gateway(functions map[string]http.Handler, git http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/function/{name}/", func(w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("name")
+		h, ok := functions[name]
+		if !ok {
+			http.Error(w, "no such function", http.StatusNotFound)
+			return
+		}
+		http.StripPrefix("/function/"+name, h).ServeHTTP(w, r)
+	})
+	mux.HandleFunc("/function/{name}", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, strings.TrimSuffix(r.URL.Path, "/")+"/", http.StatusPermanentRedirect)
+	})
+	mux.Handle("/git/", git)
+	return mux
+}
