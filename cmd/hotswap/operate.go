@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hotswap.dev/hotswap/pkg/auth"
+	"hotswap.dev/hotswap/pkg/engine"
+	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+func abortCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "abort PROMOTION",
+		Short: "Stop a promotion; what was switched goes back to the former version",
+		Example: "  hotswap abort checkout-3/production/promote-1 --reason 'wrong configuration'\n" +
+			"  hotswap abort checkout-3/qa/promote-1 --reason 'node is gone' --data /var/lib/hotswap",
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	data, reason := dataFlag(c), c.Flags().String("reason", "", "why, for the audit trail (required)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if *reason == "" {
+			return usagef("--reason is required: it stands in the audit trail")
+		}
+		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
+			if err := in.may(ctx, auth.PromotionStop, "promotion "+args[0]); err != nil {
+				return err
+			}
+			e := engine.New(in.store, nil, engine.Options{})
+			err := e.Stop(ctx, in.Tenant, args[0], in.operator.Actor, *reason)
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+				return fmt.Errorf("there is no promotion %s; list them with: hotswap status", args[0])
+			case errors.Is(err, promotion.ErrFinal):
+				return fmt.Errorf("promotion %s has ended already: %w", args[0], err)
+			case err != nil:
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "%s is asked to stop; watch it with: hotswap status\n", args[0])
+			return nil
+		})
+	}
+	return c
+}
+
+func slotCommand() *cobra.Command {
+	c := &cobra.Command{Use: "slot", Short: "Look after slots, the locks of (environment, deployment)"}
+	clean := &cobra.Command{
+		Use:   "clean ENVIRONMENT/DEPLOYMENT",
+		Short: "Accept what the units of a dirty slot run, so that the next promotion may take it",
+		Example: "  hotswap slot clean production/checkout --reason 'checked by hand, all on 1.4.2'\n" +
+			"  hotswap slot clean qa/checkout --reason 'node qa-2 was reinstalled' --data /var/lib/hotswap",
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	data, reason := dataFlag(clean), clean.Flags().String("reason", "", "why, for the audit trail (required)")
+	clean.RunE = func(c *cobra.Command, args []string) error {
+		environment, deployment, ok := strings.Cut(args[0], "/")
+		if !ok || *reason == "" {
+			return usagef("name the slot as ENVIRONMENT/DEPLOYMENT and say why with --reason")
+		}
+		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
+			if err := in.may(ctx, auth.SlotClean, "slot "+args[0]); err != nil {
+				return err
+			}
+			err := in.store.CleanSlot(ctx, in.Tenant, environment, deployment, in.operator.Actor, *reason)
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+				return fmt.Errorf("there is no slot %s", args[0])
+			case errors.Is(err, store.ErrConflict):
+				return fmt.Errorf("slot %s is not dirty, or a promotion holds it", args[0])
+			default:
+				return err
+			}
+		})
+	}
+	c.AddCommand(clean)
+	return c
+}
+
+func joinTokenCommand() *cobra.Command {
+	c := &cobra.Command{Use: "join-token", Short: "Make one-time tokens with which nodes join"}
+	create := &cobra.Command{
+		Use:   "create FILE",
+		Short: "Write a new join token to FILE, readable by its owner only",
+		Long: `Create writes a token with which one node may join once, with exactly the labels given here.
+Labels decide what a node is given to run, so they come from the token and not from the node.`,
+		Example: "  hotswap join-token create node-1.token --label environment=production\n" +
+			"  hotswap join-token create qa.token --label environment=qa --label zone=b --for 24h",
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	data := dataFlag(create)
+	labels := create.Flags().StringToString("label", nil, "label of the node, key=value; may be given several times")
+	ttl := create.Flags().Duration("for", time.Hour, "how long the token is valid")
+	create.RunE = func(c *cobra.Command, args []string) error {
+		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
+			if err := in.may(ctx, auth.JoinTokenCreate, "join token"); err != nil {
+				return err
+			}
+			token, err := in.store.CreateJoinToken(ctx, in.Tenant, *labels, *ttl, in.operator.Actor)
+			if err != nil {
+				return err
+			}
+			return writeToken(args[0], token)
+		})
+	}
+	c.AddCommand(create)
+	return c
+}
+
+// writeToken writes a new file for the owner only; it replaces nothing.
+func writeToken(path, token string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(token + "\n"); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
