@@ -1,0 +1,41 @@
+# HotSwap. `make help` lists the targets.
+SHELL := /bin/bash
+GO    ?= go
+BIN   := bin/hotswap
+ARGS  ?=
+export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check bench test-crash fuzz
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/hotswap
+	@tests/need.sh go
+	@$(GO) build -trimpath -o $(BIN) ./cmd/hotswap
+
+demo: ## see a commit reach nodes under load; ARGS=--once ends by itself, ARGS="--once --chaos" kills parts
+	@echo "hotswap demo  (everything on 127.0.0.1, data in ./.hotswap, nothing leaves this machine)"
+	@tests/need.sh go git postgres
+	@echo "  build      compiling, about a minute the first time"
+	@$(GO) build -trimpath -o $(BIN) ./cmd/hotswap
+	@exec $(BIN) demo $(ARGS)
+
+test: check ## everything that proves the product, on real servers; installs what is missing
+
+check: ## formatting, vet, staticcheck, tidy, and all tests with the race detector, shuffled
+	@tests/need.sh go git postgres cc
+	@tests/static.sh
+	$(GO) test -race -shuffle=on -timeout 14m ./...
+
+test-crash: ## cut every round trip of a release, and catch the mutants (minutes)
+	@tests/need.sh go git postgres
+	HOTSWAP_CRASH=full $(GO) test -count=1 -timeout 60m -v ./tests/crash/...
+
+bench: ## measure against named peers and limits; writes docs/reference/benchmarks.md
+	@tests/need.sh go git postgres
+	@tests/bench/run.sh
+
+fuzz: ## run every fuzz target for FUZZTIME (default 20s) each
+	@tests/fuzz.sh $(or $(FUZZTIME),20s)
