@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // ErrUnknown is returned for a kind or a field that no schema has.
@@ -47,6 +48,19 @@ type node struct {
 	Definitions   map[string]*node  `json:"definitions"`
 }
 
+// parsed holds the root of every kind's schema. The schemas are constants, so an
+// error here is a broken build, which the tests notice.
+var parsed = sync.OnceValue(func() map[string]*node {
+	out := map[string]*node{}
+	for _, kind := range Kinds() {
+		out[kind] = &node{}
+		if err := json.Unmarshal(Source(kind), out[kind]); err != nil {
+			panic(fmt.Errorf("schema of %s: %w", kind, err))
+		}
+	}
+	return out
+})
+
 // Kind returns the kind that word names, whatever its case, or "" for none.
 func Kind(word string) string {
 	for _, k := range Kinds() {
@@ -65,11 +79,8 @@ func Lookup(kind string, path ...string) (Field, error) {
 	if k == "" {
 		return Field{}, fmt.Errorf("%w: there is no kind %q; the kinds are %s", ErrUnknown, kind, strings.ToLower(strings.Join(Kinds(), ", ")))
 	}
-	var root node
-	if err := json.Unmarshal(Source(k), &root); err != nil {
-		return Field{}, fmt.Errorf("schema of %s: %w", k, err)
-	}
-	at, required, walked := &root, true, strings.ToLower(k)
+	root := parsed()[k]
+	at, required, walked := root, true, strings.ToLower(k)
 	for _, step := range path {
 		here := root.resolve(at)
 		if here.Items != nil && !isIndex(step) { // "stages.name" means "stages[].name"
@@ -168,12 +179,11 @@ func (n *node) field(path string, at *node, required, deep bool) Field {
 // NameForm says what the keys of the map at path must look like, "" when they
 // are not restricted.
 func NameForm(kind string, path ...string) string {
-	k := Kind(kind)
-	var root node
-	if k == "" || json.Unmarshal(Source(k), &root) != nil {
+	root := parsed()[Kind(kind)]
+	if root == nil {
 		return ""
 	}
-	at := &root
+	at := root
 	for _, step := range path {
 		if at, _ = root.resolve(at).step(step); at == nil {
 			return ""

@@ -167,7 +167,7 @@ func leaves() []any {
 		map[string]any{"9": "b"},
 		map[string]any{"a": 1},
 		map[string]any{"": "b"},
-		list(32), list(33), list(256), list(257), table(32), table(33), table(64), table(65), table(256), table(257),
+		list(32), list(33), list(256), list(257), table(32), table(33), table(64), table(65), table(256), table(257), empties(64), empties(65),
 	}
 }
 
@@ -185,6 +185,15 @@ func table(n int) map[string]any {
 	out := map[string]any{}
 	for _, k := range list(n) {
 		out[k.(string)] = "b"
+	}
+	return out
+}
+
+// empties returns a map of n empty maps.
+func empties(n int) map[string]any {
+	out := table(n)
+	for k := range out {
+		out[k] = map[string]any{}
 	}
 	return out
 }

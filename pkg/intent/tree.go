@@ -67,18 +67,23 @@ func UnreadFolders() []string { return []string{"policies", "analyses"} }
 // other. Tenant is the repository's; with "" the documents' own are taken.
 // The problems are all of them, by file and position.
 func CheckTree(tree Tree, tenant string) (*Set, []Problem) {
-	var files []File
+	var paths []string
 	total := 0
-	for _, p := range slices.Sorted(maps.Keys(tree)) {
-		if !Reads(p) {
-			continue
+	for p, data := range tree {
+		if Reads(p) {
+			paths = append(paths, p)
+			total += len(data)
 		}
-		if total += len(tree[p]); total > MaxTreeBytes {
-			return refuseTree(tenant, RuleTooLarge, fmt.Sprintf("the files have more than the %d bytes allowed", MaxTreeBytes))
-		}
-		if len(files) == MaxFiles {
-			return refuseTree(tenant, RuleTooMany, fmt.Sprintf("there are more than the %d files allowed", MaxFiles))
-		}
+	}
+	switch {
+	case len(paths) > MaxFiles:
+		return refuseTree(tenant, RuleTooMany, fmt.Sprintf("there are more than the %d files allowed", MaxFiles))
+	case total > MaxTreeBytes:
+		return refuseTree(tenant, RuleTooLarge, fmt.Sprintf("the files have more than the %d bytes allowed", MaxTreeBytes))
+	}
+	slices.Sort(paths)
+	var files []File
+	for _, p := range paths {
 		if unread(p) {
 			files = append(files, File{Document: Document{Path: p, source: newSource(p, "")}})
 			continue
