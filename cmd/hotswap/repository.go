@@ -60,6 +60,9 @@ func splitPath(p string) (root, inside string, err error) {
 		return "", "", usagef("%w", err)
 	}
 	p = filepath.Clean(p)
+	if info.IsDir() && holdsKinds(p) { // whatever the folders above are called
+		return p, "", nil
+	}
 	steps := strings.Split(filepath.ToSlash(p), "/")
 	known := append(intent.Folders(), intent.UnreadFolders()...)
 	for i := len(steps) - 1; i >= 0; i-- {
@@ -75,6 +78,14 @@ func splitPath(p string) (root, inside string, err error) {
 		return "", "", usagef("%s is in none of the folders %s", p, strings.Join(intent.Folders(), ", "))
 	}
 	return p, "", nil
+}
+
+// holdsKinds reports whether a folder is a repository's root.
+func holdsKinds(p string) bool {
+	return slices.ContainsFunc(intent.Folders(), func(folder string) bool {
+		info, err := os.Stat(filepath.Join(p, folder))
+		return err == nil && info.IsDir()
+	})
 }
 
 // readRepository reads the known folders below root, and nothing else. It never

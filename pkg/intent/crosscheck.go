@@ -64,7 +64,7 @@ func (c *crossCheck) checkPlace(d Document) {
 		c.add(d.Path, d.problem(RuleBadPath, fmt.Sprintf("the file name %q is not a DNS label", base), "use lower-case letters, digits and hyphens"))
 	}
 	if want := folderOf(d.Kind); d.Kind != "" && path.Dir(d.Path) != want {
-		c.add(d.Path, d.problem(RuleWrongFolder, fmt.Sprintf("a %s does not belong into %s/", d.Kind, path.Dir(d.Path)),
+		c.add(d.Path, d.problem(RuleWrongFolder, fmt.Sprintf("kind %s does not belong into %s/", d.Kind, path.Dir(d.Path)),
 			fmt.Sprintf("move it to %s/%s", want, path.Base(d.Path)), "kind"))
 	}
 	if !d.Valid() {
