@@ -109,9 +109,10 @@ type watched struct {
 	r *target.InstanceReport
 }
 
-// report says what is to be seen of the place. Active is what serves, or what is
-// on its way to while nothing does. Standby is the other one, and if there are
-// more, the one that the order wants most.
+// report says what is to be seen of the place. Active is what serves; while
+// nothing does, it is what is on its way to, but never as healthy: whoever reads
+// that a healthy instance is active may rely on it that it takes the traffic.
+// Standby is the other one, and if there are more, the one that the order wants most.
 func (p *runningPlace) report() (target.PlaceReport, []watched) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,11 +133,15 @@ func (p *runningPlace) report() (target.PlaceReport, []watched) {
 	}
 	wantedActive, wantedStandby := p.of(entry.Order.Active), p.of(entry.Order.Standby)
 	active := p.serving
-	if active == nil {
-		active = wantedActive
-	}
 	if active != nil {
 		out.Active = look(active)
+	} else if wantedActive != nil {
+		if r := look(wantedActive); r.Phase == target.Healthy {
+			out.Standby = r
+			return out, seen
+		} else {
+			active, out.Active = wantedActive, r
+		}
 	}
 	others := append([]*instance{wantedActive, wantedStandby}, slices.Collect(maps.Values(p.instances))...)
 	for _, i := range others {

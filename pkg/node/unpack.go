@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 )
 
 // errArchive is wrapped by every reason for which an archive is refused.
@@ -195,9 +196,13 @@ func escapes(clean string) bool {
 
 // unpackError tells a bad archive from a machine that cannot write.
 func unpackError(name string, err error) error {
-	tarErr := errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrChecksum)
-	if tarErr || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return fmt.Errorf("%w: %q: %w", errArchive, name, err)
+	for _, machine := range [...]error{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.EACCES, syscall.EPERM,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+	} {
+		if errors.Is(err, machine) {
+			return fmt.Errorf("unpack %q: %w", name, err)
+		}
 	}
-	return fmt.Errorf("unpack %q: %w", name, err)
+	return fmt.Errorf("%w: %q: %w", errArchive, name, err)
 }
