@@ -1,0 +1,90 @@
+package crash_test
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+
+	"hotswap.dev/hotswap/tests/crash/wire"
+)
+
+var full = flag.Bool("crash.full", false, "run every crash point and every mutant, not a sample")
+
+// Every round trip of worker A with the database is its last one, or the last
+// one before it sleeps until worker B has done everything, or loses its answer.
+func TestCrashPointsOfTheDatabase(t *testing.T) {
+	var usual []wire.Trip
+	c := &counter{}
+	for _, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			trips := tripPoint(t, sc, 0, diesBefore)
+			from := same(usual, trips)
+			if usual == nil {
+				usual = trips
+			}
+			for i := from; i < len(trips); i++ {
+				for _, how := range ends() {
+					c.run(t, fmt.Sprintf("%d of %d %s %s", i+1, len(trips), how, label(trips, i)), func(t *testing.T) {
+						tripPoint(t, sc, i+1, how)
+					})
+				}
+			}
+		})
+	}
+	c.atLeast(t, 1)
+}
+
+// same returns how many round trips a and b have in common before they part.
+func same(a, b []wire.Trip) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n].Label == b[n].Label {
+		n++
+	}
+	return n
+}
+
+// Every HTTP call of a release is lost, or its answer is, or either comes when
+// all is done.
+func TestCrashPointsOfTheCalls(t *testing.T) {
+	c := &counter{}
+	for _, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			labels := callPoint(t, sc, 0, lostBefore)
+			for i := range labels {
+				for _, how := range faults() {
+					c.run(t, fmt.Sprintf("%d of %d %s %s", i+1, len(labels), how, labels[i]), func(t *testing.T) {
+						callPoint(t, sc, i+1, how)
+					})
+				}
+			}
+		})
+	}
+	c.atLeast(t, 1)
+}
+
+// stride is the step of the sample: a prime, so that it meets every end.
+const stride = 67
+
+// A counter runs points, or every so many of them, and counts both.
+type counter struct{ total, ran int }
+
+func (c *counter) run(t *testing.T, name string, point func(t *testing.T)) {
+	c.total++
+	if !*full && c.total%stride != 0 {
+		return
+	}
+	c.ran++
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		point(t)
+	})
+}
+
+// atLeast reports the count, and refuses one that proves less than it did.
+func (c *counter) atLeast(t *testing.T, points int) {
+	t.Helper()
+	fmt.Printf("%s: %d of %d points\n", t.Name(), c.ran, c.total)
+	if c.total < points {
+		t.Errorf("there are %d points, there were %d: what did they become?", c.total, points)
+	}
+}
