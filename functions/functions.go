@@ -24,7 +24,6 @@ type Deps struct {
 	Authorizer *auth.Authorizer
 	Hooks      forgewebhook.Hooks                         // finds the secrets of a webhook
 	Hint       func(ctx context.Context, function string) // "look now", ≤ 50 ms, may be lost
-	Tick       time.Duration                              // of the cron; for the schedule only
 }
 
 // All returns every function by its name.
@@ -32,7 +31,6 @@ func All(d Deps) map[string]http.Handler {
 	host := func(name string, h http.Handler, l function.Limits) http.Handler {
 		return function.Host(name, h, d.Store.Ready, l)
 	}
-	holder := store.NewHolder()
 	return map[string]http.Handler{
 		"forge-webhook": host("forge-webhook", forgewebhook.New(d.Hooks, d.Store, d.Hint), function.Limits{Deadline: 10 * time.Second}),
 		"validate":      host("validate", validate.New(d.Engine.Validate, d.Hint), function.Limits{}),
@@ -41,8 +39,8 @@ func All(d Deps) map[string]http.Handler {
 			NextDue: func(ctx context.Context) (time.Duration, bool, error) {
 				return d.Store.NextDue(ctx, engine.AdvanceKinds())
 			},
-			Stay: func(ctx context.Context, t time.Duration) (bool, error) {
-				return d.Store.Lease(ctx, "advance", holder, t)
+			Stay: func(ctx context.Context, invocation string, t time.Duration) (bool, error) {
+				return d.Store.Lease(ctx, "advance", invocation, t)
 			},
 		}), function.Limits{}),
 		"nodes": host("nodes", nodes.New(nodes.Config{

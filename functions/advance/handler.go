@@ -7,6 +7,7 @@ package advance
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"time"
@@ -29,8 +30,9 @@ type Config struct {
 	Backstop func(ctx context.Context) error
 	// NextDue says in how long something is due; false when nothing is open.
 	NextDue func(ctx context.Context) (time.Duration, bool, error)
-	// Stay takes or renews the lease of the one invocation that waits.
-	Stay func(ctx context.Context, d time.Duration) (bool, error)
+	// Stay takes or renews the lease of the one invocation that waits, in the
+	// name of this invocation.
+	Stay func(ctx context.Context, invocation string, d time.Duration) (bool, error)
 	// Hint says "look now" to another function.
 	Hint func(ctx context.Context, function string)
 }
@@ -63,12 +65,13 @@ func (c Config) run(ctx context.Context) (int, error) {
 	if err := c.Backstop(ctx); err != nil {
 		return total, err
 	}
+	invocation := rand.Text()
 	for {
 		wait, open, err := c.NextDue(ctx)
 		if err != nil || !open || time.Now().Add(wait).After(end) {
 			return total, err
 		}
-		mine, err := c.Stay(ctx, wait+margin)
+		mine, err := c.Stay(ctx, invocation, wait+margin)
 		if err != nil || !mine {
 			return total, err
 		}

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"math"
 	mathrand "math/rand/v2"
@@ -114,11 +112,4 @@ func (s *Store) Lease(ctx context.Context, name, holder string, d time.Duration)
 		return false, fmt.Errorf("lease %s: %w", name, err)
 	}
 	return tag.RowsAffected() == 1, nil
-}
-
-// NewHolder returns a random name for a lease's holder.
-func NewHolder() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
-	return hex.EncodeToString(b[:])
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -173,4 +174,34 @@ func (s *Store) AuditRows(ctx context.Context, tenant, promotion, action string,
 		return nil, fmt.Errorf("list audit: %w", err)
 	}
 	return out, nil
+}
+
+// A ReleaseRow is a release as lists show it.
+type ReleaseRow struct {
+	ID    string
+	State promotion.ReleaseState
+}
+
+// ReleaseOf returns the release that a commit of a repository made; the first
+// by name when it made several. [ErrNotFound] when it made none.
+func (s *Store) ReleaseOf(ctx context.Context, tenant, repository, commit string) (r ReleaseRow, err error) {
+	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
+		return missing(tx.QueryRow(ctx, `SELECT id, state FROM releases WHERE (tenant, repository, commit) = ($1, $2, $3)
+			ORDER BY deployment LIMIT 1`, tenant, repository, commit).Scan(&r.ID, &r.State))
+	})
+	if err != nil {
+		return r, fmt.Errorf("release of commit %.12s: %w", commit, err)
+	}
+	return r, nil
+}
+
+// ServerVersion returns the version of the PostgreSQL that the DSN leads to.
+func ServerVersion(ctx context.Context, dsn string) (string, error) {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return "", fmt.Errorf("server version: %w", err)
+	}
+	defer conn.Close(ctx)
+	version, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), " ")
+	return version, nil
 }

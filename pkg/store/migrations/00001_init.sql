@@ -322,6 +322,10 @@ DECLARE
   first date := date_trunc('month', month);
   name  text := 'audit_' || to_char(first, 'YYYY_MM');
 BEGIN
+  -- One at a time, and never waiting: the next tick comes soon.
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('hotswap audit partition', 0)) THEN
+    RETURN;
+  END IF;
   IF to_regclass(name) IS NOT NULL OR EXISTS (SELECT FROM audit_default a WHERE a.month = first) THEN
     RETURN;
   END IF;
