@@ -32,6 +32,11 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(lintCommand(), planCommand(), explainCommand())
+	root.AddCommand(
+		lintCommand(), planCommand(), explainCommand(),
+		statusCommand(), abortCommand(), slotCommand(), auditCommand(),
+		serveCommand(), demoCommand(), loadCommand(),
+		nodeCommand(), joinTokenCommand(), moduleCommand(),
+	)
 	return root
 }

@@ -136,3 +136,8 @@ func (k SigningKey) Private() ed25519.PrivateKey { return ed25519.NewKeyFromSeed
 
 // Public returns the half that everybody may know.
 func (k SigningKey) Public() ed25519.PublicKey { return k.Private().Public().(ed25519.PublicKey) }
+
+// WriteFile replaces a file of the folder, whole or not at all, readable by its owner only.
+func (d DataDir) WriteFile(name string, content []byte) error {
+	return replacePrivate(d.Path(name), content)
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/platform"
+	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// The demo's cast.
+const (
+	demoTenant     = "acme"
+	demoRepository = "deploy"
+	demoDeployment = "checkout"
+	demoListen     = "127.0.0.1:7080"
+	demoNodePorts  = 7181 // and following, or the next free ones
+	demoRate       = 200  // requests per second of the load
+)
+
+// A demoNode is a node agent of the demo.
+type demoNode struct {
+	name, environment string
+	address           string // of the proxy in front of the module
+}
+
+// demoParts are what the demo has started, beside its child processes.
+type demoParts struct {
+	cluster      *platform.Cluster
+	installation *installation
+	nodes        []demoNode
+	modules      map[string]demoModule // by version
+	url          string
+}
+
+func (d *demo) repositoryURL() string {
+	return d.parts.url + "/git/" + demoTenant + "/" + demoRepository + ".git"
+}
+
+// path is a place in the demo's own part of the data folder.
+func (d *demo) path(elements ...string) string {
+	return filepath.Join(append([]string{d.data, "demo"}, elements...)...)
+}
+
+// start starts everything and waits until the first version is live.
+func (d *demo) start(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		d.startPostgres, d.startFunctions, d.buildModules, d.startNodes, d.firstVersion, d.startLoad,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startPostgres starts the database in this process, so that it outlives the
+// functions that the chaos kills.
+func (d *demo) startPostgres(ctx context.Context) error {
+	began := time.Now()
+	dir, err := platform.OpenDataDir(d.data)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.path(), 0o700); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	cluster, err := platform.StartCluster(ctx, platform.ClusterOptions{
+		Dir: dir.Path("postgres"), Roles: []string{appRole}, Settings: map[string]string{"max_connections": "64"},
+	})
+	if err != nil {
+		return err
+	}
+	d.parts.cluster = cluster
+	if err := store.Migrate(ctx, cluster.Connection("postgres", "postgres").DSN()); err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.path("database-url"), []byte(cluster.Connection(appRole, "postgres").DSN()+"\n"), 0o600); err != nil {
+		return err
+	}
+	version, err := store.ServerVersion(ctx, cluster.Connection(appRole, "postgres").DSN())
+	if err != nil {
+		return err
+	}
+	d.component("postgres", version+", unix socket only", "ready in "+since(began))
+	return nil
+}
+
+// startFunctions starts `hotswap serve` and opens its data folder as a local
+// operator would.
+func (d *demo) startFunctions(ctx context.Context) error {
+	began := time.Now()
+	free, err := listen(demoListen)
+	if err != nil {
+		return err
+	}
+	address := free.Addr().String()
+	_ = free.Close() // serve takes it next; should somebody else, it says so and ends
+	if err := os.Remove(filepath.Join(d.data, serveFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err = d.children.start(d.binary, d.path("logs"), childSpec{name: "functions", args: []string{
+		"serve", "--data", d.data, "--listen", address, "--tenant", demoTenant, "--repository", demoRepository,
+		"--database-url-file", d.path("database-url"), "--tick", "1s",
+	}})
+	if err != nil {
+		return err
+	}
+	d.parts.url = "http://" + address
+	if err := waitFor(ctx, "the functions", d.path("logs", "functions.log"), func(ctx context.Context) bool { return answers(ctx, d.parts.url+"/healthz") }); err != nil {
+		return err
+	}
+	if d.parts.installation, err = openInstallation(ctx, d.data); err != nil {
+		return err
+	}
+	d.component("git", d.repositoryURL(), "1 repository")
+	d.component("functions", d.parts.url+"/function/NAME/", "4 functions in one process, ready in "+since(began))
+	return nil
+}
+
+// startNodes joins and starts the node agents.
+func (d *demo) startNodes(ctx context.Context) error {
+	d.parts.nodes = []demoNode{
+		{name: "dev-1", environment: "development"}, {name: "prod-1", environment: "production"}, {name: "prod-2", environment: "production"},
+	}
+	port := demoNodePorts
+	for i := range d.parts.nodes {
+		n := &d.parts.nodes[i]
+		var err error
+		if n.address, err = d.nodeAddress(n.name, &port); err != nil {
+			return err
+		}
+		if err := d.startNode(ctx, *n); err != nil {
+			return err
+		}
+	}
+	d.component("nodes", "development 1 · production 2", "3 node agents, modules from file:// signed by the demo's key")
+	return nil
+}
+
+// nodeAddress is where a node listens: as in the last run, or the next free port.
+func (d *demo) nodeAddress(name string, port *int) (string, error) {
+	file := d.path(name + ".address")
+	if b, err := os.ReadFile(file); err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	l, err := listen(fmt.Sprintf("127.0.0.1:%d", *port))
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	*port = l.Addr().(*net.TCPAddr).Port + 1
+	return l.Addr().String(), os.WriteFile(file, []byte(l.Addr().String()+"\n"), 0o600)
+}
+
+func (d *demo) startNode(ctx context.Context, n demoNode) error {
+	token := d.path(n.name + ".token")
+	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {
+		in := d.parts.installation
+		text, err := in.store.CreateJoinToken(ctx, in.Tenant, map[string]string{"environment": n.environment}, time.Hour, in.operator.Actor)
+		if err != nil {
+			return err
+		}
+		if err := writeToken(token, text); err != nil {
+			return err
+		}
+	}
+	return d.children.start(d.binary, d.path("logs"), childSpec{name: n.name, args: []string{
+		"node", "--server", d.parts.url + "/function/nodes", "--name", n.name, "--state", d.path(n.name),
+		"--join-token-file", token, "--trusted-keys", d.path("release.pub"), "--file-artifacts", d.path("artifacts"),
+		"--route", demoDeployment + "=" + n.address, "--report-interval", "1s",
+	}})
+}
+
+// startLoad starts asking, in a process of its own, and never lets go until the end.
+func (d *demo) startLoad(ctx context.Context) error {
+	args := []string{"demo-load", "--rate", fmt.Sprint(demoRate), "--workers", "8", "--progress", d.path("load.json")}
+	for _, n := range d.parts.nodes {
+		args = append(args, "http://"+n.address+"/")
+	}
+	if err := os.Remove(d.path("load.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := d.children.start(d.binary, d.path("logs"), childSpec{name: "load", args: args, out: d.path("load.out")}); err != nil {
+		return err
+	}
+	err := waitFor(ctx, "the load", d.path("logs", "load.log"), func(context.Context) bool {
+		r, err := readLoad(d.path("load.json"))
+		return err == nil && r.Requests > 0
+	})
+	if err != nil {
+		return err
+	}
+	d.component("load", fmt.Sprintf("%d requests per second to %d addresses", demoRate, len(d.parts.nodes)), "from a process of its own, until the end")
+	return nil
+}
+
+// startTime bounds how long a part may take to be ready.
+const startTime = 60 * time.Second
+
+// waitFor waits until ready is true.
+func waitFor(ctx context.Context, what, log string, ready func(ctx context.Context) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for !ready(ctx) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not become ready in %s; look into %s", what, startTime, log)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func answers(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := (&http.Client{Timeout: time.Second}).Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode == http.StatusOK
+}
+
+func since(t time.Time) string { return fmt.Sprintf("%.1f s", time.Since(t).Seconds()) }
+
+// promotions returns the demo's promotions by id.
+func (d *demo) promotions(ctx context.Context) (map[string]store.PromotionRow, error) {
+	rows, err := d.parts.installation.store.Promotions(ctx, demoTenant, 100)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]store.PromotionRow{}
+	for _, r := range rows {
+		out[r.ID] = r
+	}
+	return out, nil
+}
+
+// live returns the versions that the nodes serve, by node, when all serve one healthily.
+func (d *demo) live(ctx context.Context) (map[string]string, error) {
+	nodes, err := d.parts.installation.store.Nodes(ctx, demoTenant)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, n := range nodes {
+		for _, p := range n.Places {
+			if p.Active != nil && p.Active.Phase == "healthy" {
+				out[n.Name] = p.Active.Version
+			}
+		}
+	}
+	return out, nil
+}
+
+// finalStatus reports whether the promotion has ended, and well.
+func finalStatus(p store.PromotionRow) (ended, well bool) {
+	return p.Status.Final(), p.Status == promotion.Succeeded
+}
+
+// verified verifies and replays the audit trail.
+func (d *demo) verified(ctx context.Context) (audit.Report, replayResult, error) {
+	rep, err := verifyAudit(ctx, d.parts.installation, "")
+	if err != nil {
+		return rep, replayResult{}, err
+	}
+	res, err := replay(ctx, d.parts.installation)
+	return rep, res, err
+}

@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"hotswap.dev/hotswap/functions"
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/auth"
+	"hotswap.dev/hotswap/pkg/engine"
+	"hotswap.dev/hotswap/pkg/forge"
+	"hotswap.dev/hotswap/pkg/gitrepo"
+	"hotswap.dev/hotswap/pkg/platform"
+	"hotswap.dev/hotswap/pkg/secret"
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// serveOptions are the flags of `hotswap serve`.
+type serveOptions struct {
+	data        string
+	listen      string
+	tenant      string
+	repository  string
+	databaseURL string // file
+	migrateURL  string // file
+	tick        time.Duration
+	verbose     bool
+}
+
+func serveCommand() *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the functions, the Git server and, unless there is one, PostgreSQL on this machine",
+		Long: `Serve runs the embedded platform in one process: a Git server with a repository for intents, the
+functions, and their cron. Without --database-url-file it runs a PostgreSQL of its own in the data
+folder. Secrets are made at the first start and lie in DATA/secrets, readable by their owner only.
+
+A URL file holds one line, a PostgreSQL URL or keyword string. The database URL is of the role
+hotswap_app. The migrate URL, of a role that may create roles and tables, is needed when the
+schema is not current.`,
+		Example: "  hotswap serve --data /var/lib/hotswap --listen 127.0.0.1:7080\n" +
+			"  hotswap serve --data /var/lib/hotswap --database-url-file db.url --migrate-url-file admin.url",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			level := slog.LevelInfo
+			if o.verbose {
+				level = slog.LevelDebug
+			}
+			slog.SetDefault(slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})))
+			return serve(c.Context(), o, c.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.data, "data", ".hotswap", "data folder")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:7080", "address to listen on; when its port is taken, the next free one is")
+	f.StringVar(&o.tenant, "tenant", "default", "tenant that the repository belongs to")
+	f.StringVar(&o.repository, "repository", "deploy", "name of the repository with the intents")
+	f.StringVar(&o.databaseURL, "database-url-file", "", "file with the URL of an existing PostgreSQL database")
+	f.StringVar(&o.migrateURL, "migrate-url-file", "", "file with the URL of a role that may change its schema")
+	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
+	f.BoolVar(&o.verbose, "verbose", false, "log every call")
+	return c
+}
+
+// serve runs until ctx ends or a part of it does.
+func serve(ctx context.Context, o serveOptions, out io.Writer) (err error) {
+	dir, err := platform.OpenDataDir(o.data)
+	if err != nil {
+		return err
+	}
+	secrets, err := dir.LoadSecrets()
+	if err != nil {
+		return err
+	}
+	database, err := openDatabase(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, database.stop()) }()
+	st, err := store.Open(ctx, store.Options{DSN: database.dsn, MaxConns: 12}, audit.NewWriter(secrets.Audit.Private()))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	listener, err := listen(o.listen)
+	if err != nil {
+		return err
+	}
+	s := &server{options: o, dir: dir, secrets: secrets, store: st, url: "http://" + listener.Addr().String()}
+	if err := s.prepare(ctx); err != nil {
+		_ = listener.Close()
+		return err
+	}
+	if err := s.announce(database.dsn, out); err != nil {
+		_ = listener.Close()
+		return err
+	}
+	return s.run(ctx, listener, database.done)
+}
+
+// A server is one process of the embedded platform.
+type server struct {
+	options serveOptions
+	dir     platform.DataDir
+	secrets platform.Secrets
+	store   *store.Store
+	url     string
+	git     *platform.GitServer
+	gateway http.Handler
+	runner  *platform.Runner
+}
+
+// prepare puts the parts together; nothing runs yet.
+func (s *server) prepare(ctx context.Context) error {
+	o := s.options
+	authorizer := auth.NewAuthorizer(s.store)
+	git, err := platform.NewGitServer(platform.GitOptions{
+		Root:         s.dir.Path("git"),
+		Authenticate: s.authenticate,
+		Authorize: func(ctx context.Context, principal, action, repository string) error {
+			p := auth.Principal{Actor: audit.Actor{Kind: audit.Person, Name: principal}, Tenant: o.tenant, Role: auth.Admin}
+			tenant, _, _ := strings.Cut(repository, "/")
+			if tenant != o.tenant { // somebody else's repository is refused in the name of ours
+				action = "repository.foreign"
+			}
+			return authorizer.Authorize(ctx, p, auth.Action(action), o.tenant, "repository "+repository)
+		},
+		WebhookURL: s.url + "/function/forge-webhook/" + o.tenant + "/" + o.repository,
+		WebhookKey: s.secrets.Webhook,
+		Log:        slog.Default(),
+	})
+	if err != nil {
+		return err
+	}
+	s.git = git
+	if _, err := git.CreateRepository(ctx, o.tenant+"/"+o.repository); err != nil && !errors.Is(err, platform.ErrRepositoryExists) {
+		return err
+	}
+	if err := s.store.AddRepository(ctx, o.tenant, o.repository, "main"); err != nil {
+		return err
+	}
+	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4})
+	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
+	all := functions.All(functions.Deps{
+		Store: s.store, Engine: e, Authorizer: authorizer, Hooks: s.hooks, Hint: hint,
+	})
+	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
+	s.gateway = platform.Gateway(all, http.StripPrefix("/git", git))
+	return nil
+}
+
+// authenticate proves the one account of the embedded forge: admin, whose
+// password is a secret of the data folder.
+func (s *server) authenticate(_ context.Context, user string, password secret.Secret) (string, bool) {
+	ok := password.Equal(s.secrets.GitAdmin)
+	return "admin", ok && user == "admin"
+}
+
+// hooks finds the secrets of the repository's webhook.
+func (s *server) hooks(tenant, repository string) (forge.Keys, bool) {
+	ok := tenant == s.options.tenant && repository == s.options.repository
+	return forge.Keys{Current: s.secrets.Webhook, Previous: s.secrets.WebhookPrevious}, ok
+}
+
+// repositories opens each repository once.
+func (s *server) repositories() func(tenant, repository string) (*gitrepo.Repository, error) {
+	open := map[string]*gitrepo.Repository{}
+	turn := make(chan struct{}, 1)
+	return func(tenant, repository string) (*gitrepo.Repository, error) {
+		turn <- struct{}{}
+		defer func() { <-turn }()
+		name := tenant + "/" + repository
+		if r, ok := open[name]; ok {
+			return r, nil
+		}
+		path, err := s.git.RepositoryPath(name)
+		if err != nil {
+			return nil, err
+		}
+		r, err := gitrepo.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		open[name] = r
+		return r, nil
+	}
+}
+
+// announce tells other commands where the installation is, and the person what runs.
+func (s *server) announce(dsn string, out io.Writer) error {
+	raw, err := json.MarshalIndent(serveFile{
+		DSN: dsn, URL: s.url, Tenant: s.options.tenant, Repository: s.options.repository, PID: os.Getpid(),
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := s.dir.WriteFile(serveFileName, append(raw, '\n')); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "git        %s/git/%s/%s.git  (user admin, password in %s)\n", s.url, s.options.tenant, s.options.repository, s.dir.Path("secrets", "git-admin"))
+	fmt.Fprintf(out, "functions  %s/function/NAME/\n", s.url)
+	return nil
+}
+
+// serveEnd bounds how long requests under way may take to end.
+const serveEnd = 10 * time.Second
+
+// run serves until ctx ends or the database is gone, then ends in order: no new
+// requests, requests under way, functions.
+func (s *server) run(ctx context.Context, listener net.Listener, databaseGone <-chan struct{}) error {
+	group, ctx := errgroup.WithContext(ctx)
+	h := &http.Server{
+		Handler: s.gateway, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	group.Go(func() error {
+		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error { return s.runner.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-databaseGone:
+			return errors.New("PostgreSQL ended; see postgres.log in the data folder")
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveEnd)
+		defer cancel()
+		return h.Shutdown(end)
+	})
+	return group.Wait()
+}
+
+// portsToTry is how many ports after the one that was asked for are tried.
+const portsToTry = 50
+
+// listen takes the address, or the next free port after a taken one.
+func listen(address string) (net.Listener, error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, usagef("--listen %q is not HOST:PORT", address)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, usagef("--listen %q: the port is not a number", address)
+	}
+	for i := range portsToTry {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+i)))
+		if err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("listen: no free port from %d to %d", port, port+portsToTry-1)
+}
+
+// A database is the PostgreSQL that a server works with.
+type database struct {
+	dsn  string          // of the application role
+	done <-chan struct{} // closed when a cluster of our own has ended; nil for a foreign one
+	stop func() error
+}
+
+// appRole is the role that the functions work as; see the first migration.
+const appRole = "hotswap_app"
+
+// openDatabase starts the private cluster, or takes the one that was named, and
+// brings the schema up to date where it may.
+func openDatabase(ctx context.Context, o serveOptions, dir platform.DataDir) (database, error) {
+	if o.databaseURL != "" {
+		return foreignDatabase(ctx, o)
+	}
+	cluster, err := platform.StartCluster(ctx, platform.ClusterOptions{
+		Dir: dir.Path("postgres"), Roles: []string{appRole}, Settings: map[string]string{"max_connections": "64"},
+	})
+	if err != nil {
+		return database{}, err
+	}
+	stop := func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveEnd)
+		defer cancel()
+		return cluster.Stop(ctx)
+	}
+	if err := store.Migrate(ctx, cluster.Connection("postgres", "postgres").DSN()); err != nil {
+		return database{}, errors.Join(err, stop())
+	}
+	return database{dsn: cluster.Connection(appRole, "postgres").DSN(), done: cluster.Done(), stop: stop}, nil
+}
+
+func foreignDatabase(ctx context.Context, o serveOptions) (database, error) {
+	dsn, err := readURL(o.databaseURL)
+	if err != nil {
+		return database{}, err
+	}
+	if o.migrateURL != "" {
+		admin, err := readURL(o.migrateURL)
+		if err != nil {
+			return database{}, err
+		}
+		if err := store.Migrate(ctx, admin); err != nil {
+			return database{}, err
+		}
+	}
+	return database{dsn: dsn, stop: func() error { return nil }}, nil
+}
+
+// readURL reads a file with one line that may hold a password.
+func readURL(path string) (string, error) {
+	b, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return "", usagef("database URL: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
