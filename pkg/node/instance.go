@@ -93,6 +93,7 @@ func (i *instance) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, i.spec.Config.Drain)
 	defer cancel()
 	i.inflight.wait(ctx)
+	i.idle() // a module that ends well waits for connections that were never used
 	i.cancel()
 	<-i.done
 	i.idle()

@@ -52,15 +52,18 @@ func TestNoRequestFailsWhileTheAgentIsReplacedAgainAndAgain(t *testing.T) {
 	old, next := s.instance("1.4.2"), s.instance("1.5.0")
 	address := s.order(old, next).Address
 	load := s.load(address)
-	for n := range 5 {
+	for n := range 8 {
 		successor := s.agent(n%2 == 0)
 		s.ended(agent)
 		agent = successor
+		wanted := old
 		if n%2 == 0 {
+			wanted = next
 			s.order(next, old)
 		} else {
 			s.order(old, next)
 		}
+		s.await(func(p target.PlaceReport) bool { return p.Active.Digest == wanted.Digest && p.Active.Requests >= 70 })
 		require.Len(t, s.modules(), 2, "the former agent's processes are gone")
 	}
 	r := s.result(load)

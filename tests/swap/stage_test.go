@@ -140,7 +140,7 @@ func (s *stage) child(role string, args ...string) *child {
 	s.t.Cleanup(func() {
 		_ = c.cmd.Process.Kill()
 		<-c.done
-		if s.t.Failed() || testing.Verbose() {
+		if s.t.Failed() {
 			s.t.Logf("%s:\n%s", role, lastOf(c.stderr.String()))
 		}
 	})

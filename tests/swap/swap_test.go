@@ -48,7 +48,7 @@ func playAgent(text string) int {
 	agent, err := node.New(node.Options{
 		Server: s.Server, Name: "node-1", State: s.State, TokenFile: s.TokenFile, FileArtifacts: s.Files,
 		Trusted: []ed25519.PublicKey{s.Trusted}, Takeover: s.Takeover, Log: log,
-		ReportInterval: 500 * time.Millisecond, PollWait: 5 * time.Second,
+		ReportInterval: 100 * time.Millisecond, PollWait: 5 * time.Second,
 	})
 	if err != nil {
 		log.Error("options", "error", err)

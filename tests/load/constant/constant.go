@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"sync"
@@ -29,7 +30,8 @@ type Options struct {
 }
 
 // A Result counts. A request fails if it has no answer, an answer that breaks
-// off, or a status that is not 2xx.
+// off, or a status that is not 2xx; and also if its connection was closed under it
+// and only Go's client hides that by asking again.
 type Result struct {
 	Requests   int64            `json:"requests"` // failed ones included
 	Failed     int64            `json:"failed"`
@@ -83,7 +85,13 @@ func work(ctx context.Context, o Options, c *counter, n int, pace *pace) {
 }
 
 func ask(client *http.Client, url string) (version string, err error) {
-	resp, err := client.Get(url)
+	connections := 0 // in one goroutine, as long as nothing redirects
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connections++ }}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(context.Background(), trace), http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -93,6 +101,9 @@ func ask(client *http.Client, url string) (version string, err error) {
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return "", fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	if connections > 1 {
+		return "", fmt.Errorf("GET %s: a kept connection was closed under the request, which was asked again", url)
 	}
 	return resp.Header.Get(VersionHeader), nil
 }
