@@ -57,9 +57,12 @@ func Init(path string) (*Repository, error) {
 	return Open(path)
 }
 
-// Fetch makes the branches here what they are at the remote, forced ones too, and removes those that are gone there.
+// Fetch makes the branches named here what they are at the remote, forced ones too, and removes those that are gone there.
 // Only what is missing is transferred. Without a deadline in ctx it takes five minutes at most.
 func (r *Repository) Fetch(ctx context.Context, remote Remote, branches ...string) error {
+	if len(branches) == 0 {
+		return fmt.Errorf("fetch: %w: no branch is named", ErrBadName)
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchDeadline)
 	defer cancel()
 	select {

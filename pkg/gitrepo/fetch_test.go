@@ -163,6 +163,13 @@ func TestBadURLsAreRefusedWithoutRepeatingWhatMayBeSecret(t *testing.T) {
 	}
 }
 
+func TestAFetchNamesItsBranches(t *testing.T) {
+	s := newSource(t)
+	s.commit("x")
+	require.ErrorIs(t, mirror(t).Fetch(t.Context(), gitrepo.Remote{URL: "file://" + s.bare}), gitrepo.ErrBadName)
+	require.ErrorIs(t, mirror(t).Fetch(t.Context(), gitrepo.Remote{URL: "file://" + s.bare}, "--all"), gitrepo.ErrBadName)
+}
+
 func TestAnAnswerThatIsTooLargeIsCut(t *testing.T) {
 	s := newSource(t)
 	s.commit("x", "big", noise(10_000))

@@ -138,6 +138,7 @@ func (c *Cluster) serverArgs() []string {
 	}
 	if c.options.Fast {
 		settings["fsync"], settings["full_page_writes"], settings["synchronous_commit"] = "off", "off", "off"
+		settings["dynamic_shared_memory_type"] = "mmap" // goes with the folder when a test is killed
 	}
 	for name, value := range c.options.Settings {
 		settings[name] = value
