@@ -113,7 +113,10 @@ type Report struct {
 
 // A PlaceReport is the part of a report about one place. Position is that of
 // the newest order the node has persisted; Active and Standby are what is
-// there now, whatever the order says.
+// there now, whatever the order says. Active is what takes the traffic; while
+// nothing does, it is what is on its way to, and then never [Healthy]. Standby is
+// the other one: also a wanted active that cannot be had, with its Reason, while
+// Refused says so for the place.
 type PlaceReport struct {
 	Place    Place           `json:"place"`
 	Position Position        `json:"position"`
