@@ -71,7 +71,7 @@ type demoResult struct {
 	report audit.Report
 	replay replayResult
 	load   constant.Result
-	kills  int
+	kills  kills
 	pushes []string
 }
 
@@ -155,7 +155,7 @@ func (d *demo) watch(ctx context.Context, commit string, tell func(what, detail,
 	if tell == nil {
 		tell = func(string, string, string) {}
 	}
-	w := watcher{demo: d, commit: commit, tell: tell, told: map[string]string{}}
+	w := watcher{demo: d, commit: commit, tell: tell}
 	for {
 		done, err := w.look(ctx)
 		if done {
@@ -174,7 +174,7 @@ type watcher struct {
 	demo      *demo
 	commit    string
 	tell      func(what, detail, result string)
-	told      map[string]string
+	told      int // steps of the timeline
 	validated bool
 	last      string
 }
@@ -204,14 +204,15 @@ func (w *watcher) look(ctx context.Context) (done bool, err error) {
 		w.last = err.Error()
 		return false, nil
 	}
-	rows, err := w.demo.promotions(ctx)
+	steps, err := st.Timeline(ctx, demoTenant, rel.ID)
 	if err != nil {
 		w.last = err.Error()
 		return false, nil
 	}
-	for _, stage := range []string{"development", "production"} {
-		w.stage(rows[rel.ID+"/"+stage+"/promote-1"])
+	for _, t := range steps[min(w.told, len(steps)):] {
+		w.step(t)
 	}
+	w.told = len(steps)
 	switch rel.State {
 	case promotion.ReleaseOpen:
 		return false, nil
@@ -222,27 +223,19 @@ func (w *watcher) look(ctx context.Context) (done bool, err error) {
 	}
 }
 
-// stage tells where a promotion stands, when that has changed.
-func (w *watcher) stage(p store.PromotionRow) {
-	if p.ID == "" {
+// step tells one step of a promotion.
+func (w *watcher) step(t store.TransitionRow) {
+	w.last = t.Promotion + ": " + t.Reason
+	state := string(t.Status)
+	switch t.Status {
+	case promotion.Gating, promotion.Queued:
 		return
-	}
-	state, detail := string(p.Status), p.Reason
-	if p.Phase != "" {
-		state = string(p.Phase)
-	}
-	w.last = p.ID + " " + state
-	if p.Waiting != nil {
-		w.last += ": " + p.Waiting.What + " (" + p.Waiting.Evidence + ")"
-	}
-	if w.told[p.ID] == state || p.Status == promotion.Gating || p.Status == promotion.Queued {
-		return
-	}
-	w.told[p.ID] = state
-	if ended, well := finalStatus(p); ended && well {
+	case promotion.Running:
+		state = string(t.Phase)
+	case promotion.Succeeded:
 		state = "done"
 	}
-	w.tell(p.Environment, detail, state)
+	w.tell(t.Environment, t.Reason, state)
 }
 
 // endLoad stops the load and reads what it counted.
@@ -271,8 +264,8 @@ func readLoad(path string) (constant.Result, error) {
 func (r demoResult) line() string {
 	s := fmt.Sprintf("Done: %d audit rows %s, %d promotions replayed, %d of %d requests failed.",
 		r.report.Rows, r.report.Result, r.replay.Promotions, r.load.Failed, r.load.Requests)
-	if r.kills > 0 {
-		s = fmt.Sprintf("%d processes were killed meanwhile.\n%s", r.kills, s)
+	if r.kills.total() > 0 {
+		s = fmt.Sprintf("Killed meanwhile: %s.\n%s", r.kills, s)
 	}
 	return "\n" + s
 }
@@ -301,8 +294,8 @@ func (r demoResult) why(chaos bool) string {
 	if r.load.Failed > 0 && !chaos {
 		bad = append(bad, fmt.Sprintf("%d requests failed, the first: %s", r.load.Failed, r.load.FirstError))
 	}
-	if chaos && r.kills == 0 {
-		bad = append(bad, "nothing was killed")
+	if chaos && !r.kills.each() {
+		bad = append(bad, "not every kind of process was killed: "+r.kills.String())
 	}
 	return strings.Join(bad, "; ")
 }

@@ -14,7 +14,6 @@ import (
 
 	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/platform"
-	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
@@ -238,19 +237,6 @@ func answers(ctx context.Context, url string) bool {
 
 func since(t time.Time) string { return fmt.Sprintf("%.1f s", time.Since(t).Seconds()) }
 
-// promotions returns the demo's promotions by id.
-func (d *demo) promotions(ctx context.Context) (map[string]store.PromotionRow, error) {
-	rows, err := d.parts.installation.store.Promotions(ctx, demoTenant, 100)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]store.PromotionRow{}
-	for _, r := range rows {
-		out[r.ID] = r
-	}
-	return out, nil
-}
-
 // live returns the versions that the nodes serve, by node, when all serve one healthily.
 func (d *demo) live(ctx context.Context) (map[string]string, error) {
 	nodes, err := d.parts.installation.store.Nodes(ctx, demoTenant)
@@ -266,11 +252,6 @@ func (d *demo) live(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// finalStatus reports whether the promotion has ended, and well.
-func finalStatus(p store.PromotionRow) (ended, well bool) {
-	return p.Status.Final(), p.Status == promotion.Succeeded
 }
 
 // verified verifies and replays the audit trail.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,16 +23,13 @@ import (
 
 // Options bound what one call does. Zero values mean the defaults.
 type Options struct {
-	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 15 s
+	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 30 s to read a repository
 	Batch       int           // claims at once; default 8
 	Concurrency int           // steps side by side; default 2, as many as a function has connections
 	Reconcile   time.Duration // how often a branch is looked at when no webhook comes; default 60 s
 }
 
 func (o Options) withDefaults() Options {
-	if o.Lease == 0 {
-		o.Lease = 15 * time.Second
-	}
 	if o.Batch == 0 {
 		o.Batch = 8
 	}
@@ -76,6 +74,25 @@ func (e *Engine) Advance(ctx context.Context) (int, error) {
 // AdvanceKinds are the kinds of work that [Engine.Advance] does.
 func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Promotion} }
 
+// Leases of the kinds of work, where [Options] say nothing. The shorter they
+// are, the sooner somebody takes over from a function that died.
+const (
+	readLease    = 30 * time.Second // a repository is read from Git
+	advanceLease = 5 * time.Second  // a few statements
+)
+
+// lease is how long a claim of these kinds is held at most.
+func (e *Engine) lease(kinds []store.Kind) time.Duration {
+	switch {
+	case e.options.Lease != 0:
+		return e.options.Lease
+	case slices.Contains(kinds, store.Repository):
+		return readLease
+	default:
+		return advanceLease
+	}
+}
+
 // A step does what one claim asks for and gives the claim back.
 type step func(ctx context.Context, c store.Claim) error
 
@@ -83,11 +100,11 @@ type step func(ctx context.Context, c store.Claim) error
 // after a backoff; it does not stop the others. Only a database that cannot be
 // asked for claims ends the drain with an error.
 func (e *Engine) drain(ctx context.Context, kinds []store.Kind, steps map[store.Kind]step) (int, error) {
-	total := 0
+	total, lease := 0, e.lease(kinds)
 	tenants := map[string]bool{}
 	defer func() { e.sequence(ctx, tenants) }()
 	for ctx.Err() == nil {
-		claims, err := e.store.Claim(ctx, kinds, e.options.Batch, e.options.Lease)
+		claims, err := e.store.Claim(ctx, kinds, e.options.Batch, lease)
 		if err != nil {
 			return total, fmt.Errorf("drain: %w", err)
 		}
@@ -98,7 +115,7 @@ func (e *Engine) drain(ctx context.Context, kinds []store.Kind, steps map[store.
 		group.SetLimit(e.options.Concurrency)
 		for _, c := range claims {
 			tenants[c.Tenant] = true
-			group.Go(func() error { e.work(ctx, c, steps[c.Kind]); return nil })
+			group.Go(func() error { e.work(ctx, c, steps[c.Kind], lease/2); return nil })
 		}
 		_ = group.Wait() // work reports its own errors
 		total += len(claims)
@@ -107,13 +124,13 @@ func (e *Engine) drain(ctx context.Context, kinds []store.Kind, steps map[store.
 }
 
 // work runs one step under a deadline that ends well before its lease.
-func (e *Engine) work(ctx context.Context, c store.Claim, run step) {
+func (e *Engine) work(ctx context.Context, c store.Claim, run step, deadline time.Duration) {
 	unlock, ok := e.local.lock(c)
 	if !ok {
 		return
 	}
 	defer unlock()
-	ctx, cancel := context.WithTimeout(ctx, e.options.Lease/2)
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	err := run(ctx, c)
 	switch {

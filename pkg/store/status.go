@@ -205,3 +205,32 @@ func ServerVersion(ctx context.Context, dsn string) (string, error) {
 	version, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), " ")
 	return version, nil
 }
+
+// A TransitionRow is one step of a promotion as a timeline shows it.
+type TransitionRow struct {
+	Promotion   string
+	Environment string
+	At          time.Time
+	Status      promotion.Status
+	Phase       promotion.Phase
+	Reason      string
+}
+
+// Timeline returns the steps of a release's promotions, in order of time.
+func (s *Store) Timeline(ctx context.Context, tenant, release string) ([]TransitionRow, error) {
+	var out []TransitionRow
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT t.promotion, p.environment, t.at, t.outcome ->> 'status', coalesce(t.outcome ->> 'phase', ''), coalesce(t.outcome ->> 'reason', '')
+			FROM promotions p JOIN transitions t ON (t.tenant, t.promotion) = (p.tenant, p.id)
+			WHERE (p.tenant, p.release) = ($1, $2) ORDER BY t.at, t.promotion, t.from_version`, tenant, release)
+		if err != nil {
+			return err
+		}
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[TransitionRow])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("timeline of %s: %w", release, err)
+	}
+	return out, nil
+}
