@@ -89,14 +89,14 @@ func TestAnActiveThatIsNeverHealthyLeavesTheOldOneServing(t *testing.T) {
 	address := s.order(old, nil).Address
 	pid := s.pid(address)
 	broken := s.instance("1.5.0", "-never-healthy")
-	broken.Config.StartWithin = 50 * time.Millisecond
+	broken.Config.StartWithin = 200 * time.Millisecond
 	s.sign(broken)
 	s.send(broken, nil)
 	p := s.await(func(p target.PlaceReport) bool { return p.Refused != "" })
 	require.Equal(t, target.NeverHealthy, p.Standby.Reason)
 	require.Equal(t, target.Failed, p.Standby.Phase)
 	require.Equal(t, broken.Digest, p.Standby.Digest)
-	require.Contains(t, p.Standby.Detail, "503")
+	require.Contains(t, p.Standby.Detail, "not healthy within 200ms")
 	require.Contains(t, p.Refused, "1.5.0 cannot be had: never-healthy")
 	require.True(t, runs(p.Active, old))
 	require.Equal(t, pid, s.pid(address))

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,9 @@ func TestNoRequestIsGivenToAnInstanceThatIsEnded(t *testing.T) {
 				i.inflight.end()
 			}
 		})
+	}
+	for served.Load() == 0 {
+		runtime.Gosched()
 	}
 	for n := range len(all) - 1 {
 		p.current.Store(all[n+1])

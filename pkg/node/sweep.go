@@ -39,11 +39,15 @@ func sweep(ctx context.Context, run, stateID string, spare func(marker string) b
 	}
 }
 
+// endLeftovers kills what it finds and returns how many that were. Leaders are
+// stopped first and killed only when nothing else is left: as long as one is
+// there, its group cannot be anybody else's.
 func endLeftovers(leaders map[int]recorded, prefix string, spare func(string) bool) (ended int, err error) {
 	all, err := pids()
 	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
+	var held []int // pidfds of leaders
 	for _, pid := range all {
 		if pid == os.Getpid() {
 			continue
@@ -52,10 +56,20 @@ func endLeftovers(leaders map[int]recorded, prefix string, spare func(string) bo
 		if err != nil {
 			continue // it has ended
 		}
-		if isLeftover(pid, leaders, prefix, spare) {
-			if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil {
-				ended++
-			}
+		leftover, leads := isLeftover(pid, leaders, prefix, spare)
+		if leftover && leads && unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0) == nil {
+			held = append(held, fd)
+			continue
+		}
+		if leftover && !leads && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil {
+			ended++
+		}
+		unix.Close(fd)
+	}
+	last := ended == 0
+	for _, fd := range held {
+		if last && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil {
+			ended++
 		}
 		unix.Close(fd)
 	}
@@ -63,21 +77,27 @@ func endLeftovers(leaders map[int]recorded, prefix string, spare func(string) bo
 }
 
 // isLeftover decides by identity: the marker in the process's own environment, or
-// membership in a group whose leader is, by its start time, the recorded one.
-func isLeftover(pid int, leaders map[int]recorded, prefix string, spare func(string) bool) bool {
+// membership in a group whose leader is, by its start time, the recorded one. leads
+// says that it is such a leader itself.
+func isLeftover(pid int, leaders map[int]recorded, prefix string, spare func(string) bool) (leftover, leads bool) {
 	s, err := readStat(pid)
 	if err != nil || s.Zombie {
-		return false
+		return false, false
 	}
+	own, ok := leaders[pid]
+	leads = ok && own.start == s.Start
 	if marker, ok := marked(pid, prefix); ok {
-		return !spare(marker)
+		return !spare(marker), leads
+	}
+	if leads {
+		return true, true
 	}
 	leader, ok := leaders[s.Group]
 	if !ok {
-		return false
+		return false, false
 	}
 	l, err := readStat(leader.pid)
-	return err == nil && l.Start == leader.start
+	return err == nil && l.Start == leader.start, false
 }
 
 // readRecords returns the leaders of this boot by pid.

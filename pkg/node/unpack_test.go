@@ -17,7 +17,6 @@ type member struct {
 	name, content, link string
 	kind                byte // default: regular file
 	mode                int64
-	size                int64 // what the header claims; default: the content's
 }
 
 func archiveOf(t testing.TB, members ...member) []byte {
