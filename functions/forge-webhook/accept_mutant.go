@@ -12,10 +12,9 @@ import (
 // accept answers first and keeps the delivery afterwards: the fault that
 // tests/crash must catch.
 func accept(ctx context.Context, w http.ResponseWriter, inbox Inbox, d store.Delivery) error {
+	w.Header().Set("Content-Length", "0") // the answer is complete
 	w.WriteHeader(http.StatusAccepted)
-	if f, ok := w.(http.Flusher); ok {
-		f.Flush()
-	}
+	_ = http.NewResponseController(w).Flush()
 	_ = keep(ctx, inbox, d)
 	return nil
 }

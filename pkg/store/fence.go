@@ -2,6 +2,8 @@
 
 package store
 
+import "github.com/jackc/pgx/v5/pgconn"
+
 // claimQuery leases by the database: across processes and machines.
 const claimQuery = "SELECT * FROM claim_due($1, $2, $3)"
 
@@ -16,3 +18,8 @@ const slotCondition = "token = $4 AND holder IS NOT DISTINCT FROM $5"
 
 // transitionConflict keeps a second transition from one version an error.
 const transitionConflict = ""
+
+// changesOne is [ErrLost] for a statement that did not change exactly one row.
+func changesOne(tag pgconn.CommandTag) error {
+	return one(tag, nil, ErrLost)
+}

@@ -86,12 +86,13 @@ func (s *Store) Ready(ctx context.Context) error {
 // within runs fn in one transaction of the tenant. The context's deadline holds
 // for all of it. fn must use tx and nothing else.
 func (s *Store) within(ctx context.Context, tenant string, fn func(tx pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT set_config('hotswap.tenant', $1, true)", tenant); err != nil {
 			return err
 		}
 		return fn(tx)
 	})
+	return afterwards(ctx, s, err)
 }
 
 // now returns the transaction's time, UTC, in microseconds.

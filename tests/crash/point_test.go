@@ -41,9 +41,14 @@ func play(ctx context.Context, t *testing.T, sc scenario) (*world, *worker, *pgt
 }
 
 // end lets time pass once more, so that whatever was left over is done, and
-// returns what does not hold.
-func (w *world) end(ctx context.Context, k *worker, sc scenario) error {
-	f := &findings{}
+// returns what does not hold. Err is how the run ended: a release that does not
+// end is a finding, too.
+func (w *world) end(ctx context.Context, k *worker, sc scenario, f *findings, err error) error {
+	if errors.Is(err, errStuck) {
+		f.add("every release ends", "%v", err)
+	} else if err != nil {
+		return err
+	}
 	w.always(ctx, k.store, f)
 	if err := w.pass(ctx); err != nil {
 		return err
@@ -80,10 +85,9 @@ func callPoint(t *testing.T, sc scenario, n int, how fault) []string {
 			err = <-first
 		}
 	}
-	require.NoError(t, err)
-	require.True(t, n == 0 || w.calls.was(), "call %d never came", n)
+	require.True(t, n == 0 || w.calls.was(), "call %d never came: %v", n, err)
 	labels := w.calls.seen()
-	require.NoError(t, w.end(ctx, k, sc))
+	require.NoError(t, w.end(ctx, k, sc, &findings{}, err))
 	return labels
 }
 
@@ -95,22 +99,24 @@ const (
 	diesAfter               // A dies when the server has acted, before it knows
 	sleepsBefore            // A stands still before it is sent, until B has done everything
 	sleepsAfter             // A stands still before it knows, until B has done everything
-	losesBefore             // A loses the connection before it is sent, and lives
-	losesAfter              // A loses the connection before it knows, and lives
+	napsBefore              // A stands still before it is sent, until B has gone a little further
+	loses                   // A loses the connection when the server has acted, and lives
 )
 
 func ends() []end {
-	return []end{diesBefore, diesAfter, sleepsBefore, sleepsAfter, losesBefore, losesAfter}
+	return []end{diesBefore, diesAfter, sleepsBefore, sleepsAfter, napsBefore, loses}
 }
 
 func (e end) String() string {
-	return [...]string{"dies before", "dies after", "sleeps before", "sleeps after", "loses the connection before", "loses the connection after"}[e]
+	return [...]string{"dies before", "dies after", "sleeps before", "sleeps after", "naps before", "loses the connection after"}[e]
 }
+
+func (e end) deadly() bool { return e == diesBefore || e == diesAfter }
 
 // mode is how the proxy brings the end about. A death is a hold after which
 // nothing of A passes any more.
 func (e end) mode() wire.Mode {
-	return [...]wire.Mode{wire.Hold, wire.HoldAfter, wire.Hold, wire.HoldAfter, wire.CutBefore, wire.CutAfter}[e]
+	return [...]wire.Mode{wire.Hold, wire.HoldAfter, wire.Hold, wire.HoldAfter, wire.Hold, wire.CutAfter}[e]
 }
 
 // tripPoint lets A's n-th round trip end so, and the release come to its end.
@@ -128,24 +134,24 @@ func tripPoint(t *testing.T, sc scenario, n int, how end) []wire.Trip {
 	if n > 0 {
 		proxy.Arm(n, how.mode())
 	}
-	done := make(chan error, 1)
+	f, done := &findings{}, make(chan error, 1)
 	go func() { done <- w.drive(a.ctx, a, w.pass) }()
 	select {
 	case err = <-done: // nothing was held
 	case <-proxy.Held():
-		err = w.overtake(ctx, a, b, proxy, how, done)
+		err = w.overtake(ctx, a, b, proxy, how, done, f)
 	}
-	require.NoError(t, err)
-	require.True(t, n == 0 || proxy.Fired(), "round trip %d never came", n)
+	require.True(t, n == 0 || proxy.Fired(), "round trip %d never came: %v", n, err)
 	trips := proxy.Trips(0)
-	require.NoError(t, w.end(ctx, b, sc))
+	require.NoError(t, w.end(ctx, b, sc, f, err))
 	return trips
 }
 
-// overtake lets B finish what A was about, and then A wake up, if it lives.
-func (w *world) overtake(ctx context.Context, a, b *worker, proxy *wire.Proxy, how end, done <-chan error) error {
+// overtake lets B finish what A was about. A that lives wakes up when B is done,
+// or, from a nap, when B has had one round.
+func (w *world) overtake(ctx context.Context, a, b *worker, proxy *wire.Proxy, how end, done <-chan error, f *findings) error {
 	a.left.Store(true)
-	if how == diesBefore || how == diesAfter {
+	if how.deadly() {
 		a.die()
 		proxy.Close()
 		<-done
@@ -153,8 +159,18 @@ func (w *world) overtake(ctx context.Context, a, b *worker, proxy *wire.Proxy, h
 	if err := w.pass(ctx); err != nil {
 		return err
 	}
+	if how == napsBefore {
+		if err := w.round(ctx, b); err != nil {
+			return err
+		}
+		proxy.Release()
+		if err := <-done; err != nil {
+			return err
+		}
+		w.always(ctx, b.store, f)
+	}
 	err := w.drive(ctx, b, func(ctx context.Context) error { return errors.Join(w.reap(ctx, "a"), w.pass(ctx)) })
-	if err != nil || how == diesBefore || how == diesAfter {
+	if err != nil || how.deadly() || how == napsBefore {
 		return err
 	}
 	proxy.Release()

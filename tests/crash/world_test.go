@@ -67,7 +67,7 @@ func (w *world) worker(ctx context.Context, name, dsn string) (*worker, error) {
 	}
 	k := &worker{store: st, ctx: ctx, die: die}
 	open := func(string, string) (*gitrepo.Repository, error) { return gitrepo.Open(begin.bare) }
-	k.engine = engine.New(st, open, engine.Options{Lease: time.Hour, Concurrency: 1})
+	k.engine = engine.New(st, open, engine.Options{Lease: time.Hour, Reconcile: time.Hour, Concurrency: 1})
 	all := functions.All(functions.Deps{
 		Store: st, Engine: k.engine, Authorizer: auth.NewAuthorizer(st),
 		Hooks: func(string, string) (forge.Keys, bool) { return hookKeys(), true },
