@@ -89,9 +89,9 @@ func TestTheSweepEndsLeftoversAndNeverSomebodyElse(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(run, name), fmt.Appendf(nil, "%d %d %s\n", pid, start, boot), 0o600))
 	}
 	byMarker, _ := strayed(t, id+".dead.1", "sleep 1000 & wait")
-	byRecord, recorded := strayed(t, "", "sleep 1000 & wait") // has thrown its environment away
+	byRecord, recorded := strayed(t, "", "for i in $(seq 50); do sleep 1000 & done; wait") // has thrown its environment away
 	record(id+".dead.2", byRecord.Process.Pid, recorded.Start, boot)
-	require.Eventually(t, func() bool { return len(aliveIn(t, byRecord.Process.Pid)) == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(aliveIn(t, byRecord.Process.Pid)) == 51 }, 10*time.Second, time.Millisecond)
 	reused, other := strayed(t, "", "sleep 1000") // has the pid of a module that ended long ago
 	record(id+".dead.3", reused.Process.Pid, other.Start-1, boot)
 	rebooted, other := strayed(t, "", "sleep 1000")
