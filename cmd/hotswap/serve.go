@@ -39,6 +39,7 @@ type serveOptions struct {
 	databaseURL string // file
 	migrateURL  string // file
 	tick        time.Duration
+	reconcile   time.Duration
 	verbose     bool
 }
 
@@ -74,6 +75,7 @@ schema is not current.`,
 	f.StringVar(&o.databaseURL, "database-url-file", "", "file with the URL of an existing PostgreSQL database")
 	f.StringVar(&o.migrateURL, "migrate-url-file", "", "file with the URL of a role that may change its schema")
 	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
+	f.DurationVar(&o.reconcile, "reconcile", time.Minute, "how often the branch is looked at, when no webhook comes")
 	f.BoolVar(&o.verbose, "verbose", false, "log every call")
 	return c
 }
@@ -155,7 +157,7 @@ func (s *server) prepare(ctx context.Context) error {
 	if err := s.store.AddRepository(ctx, o.tenant, o.repository, "main"); err != nil {
 		return err
 	}
-	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4})
+	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile})
 	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
 	all := functions.All(functions.Deps{
 		Store: s.store, Engine: e, Authorizer: authorizer, Hooks: s.hooks, Hint: hint,

@@ -23,7 +23,7 @@ import (
 
 // Options bound what one call does. Zero values mean the defaults.
 type Options struct {
-	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 30 s to read a repository
+	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 12 s to read a repository
 	Batch       int           // claims at once; default 8
 	Concurrency int           // steps side by side; default 2, as many as a function has connections
 	Reconcile   time.Duration // how often a branch is looked at when no webhook comes; default 60 s
@@ -77,7 +77,7 @@ func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Prom
 // Leases of the kinds of work, where [Options] say nothing. The shorter they
 // are, the sooner somebody takes over from a function that died.
 const (
-	readLease    = 30 * time.Second // a repository is read from Git
+	readLease    = 12 * time.Second // a repository is read from Git
 	advanceLease = 5 * time.Second  // a few statements
 )
 

@@ -63,12 +63,24 @@ func (e *Engine) read(ctx context.Context, repo *gitrepo.Repository, r store.Rep
 	if err := d.base(ctx); err != nil {
 		return store.Sync{}, err
 	}
-	for _, c := range commits {
+	for i, c := range commits {
+		if i > 0 && late(ctx) {
+			break // what was read is stored; the rest is due at once
+		}
 		if err := d.commit(ctx, c); err != nil {
 			return store.Sync{}, fmt.Errorf("commit %.12s: %w", c.SHA, err)
 		}
 	}
 	return d.done(), nil
+}
+
+// storeTime is what is kept of a step's deadline to store what was read.
+const storeTime = 3 * time.Second
+
+// late reports whether reading must end now.
+func late(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ok && time.Until(end) < storeTime
 }
 
 // A reader turns the commits of one sync into releases, in order.
