@@ -38,6 +38,9 @@ var begin struct {
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil))) // faults are loud
+	if dsn := os.Getenv(workerDSN); dsn != "" {
+		panic(child(dsn)) // it returns only when it cannot work
+	}
 	dir, err := os.MkdirTemp("", "hotswap-crash-")
 	if err != nil {
 		panic(err)

@@ -61,6 +61,7 @@ func (w *world) always(ctx context.Context, s *store.Store, f *findings) {
 		WHERE (p.status IN ('running', 'rolling_back')) IS DISTINCT FROM (s.holder IS NOT NULL)`)
 	w.none(ctx, f, "open rows are due", `SELECT p.id FROM promotions p LEFT JOIN due d ON (d.tenant, d.kind, d.id) = (p.tenant, 'promotion', p.id)
 		WHERE p.finished_at IS NULL AND (d.id IS NULL OR p.waiting_for IS NULL)`)
+	w.none(ctx, f, "final states stay", "SELECT id FROM promotions WHERE finished_at IS NOT NULL AND (waiting_for IS NOT NULL OR status IN ('gating', 'queued', 'running', 'rolling_back'))")
 	for _, g := range w.agents {
 		g.check(f)
 	}

@@ -1,20 +1,21 @@
 package crash_test
 
 import (
-	"flag"
 	"fmt"
+	"os"
 	"testing"
 
 	"hotswap.dev/hotswap/tests/crash/wire"
 )
 
-var full = flag.Bool("crash.full", false, "run every crash point and every mutant, not a sample")
+// full says that every point and every mutant is run, not a sample: make test-crash.
+func full() bool { return os.Getenv("HOTSWAP_CRASH") == "full" }
 
 // Every round trip of worker A with the database is its last one, or the last
 // one before it sleeps until worker B has done everything, or loses its answer.
 func TestCrashPointsOfTheDatabase(t *testing.T) {
 	var usual []wire.Trip
-	c := &counter{}
+	c := &counter{stride: 127}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			trips := tripPoint(t, sc, 0, diesBefore)
@@ -46,7 +47,7 @@ func same(a, b []wire.Trip) int {
 // Every HTTP call of a release is lost, or its answer is, or either comes when
 // all is done.
 func TestCrashPointsOfTheCalls(t *testing.T) {
-	c := &counter{}
+	c := &counter{stride: 23}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			labels := callPoint(t, sc, 0, lostBefore)
@@ -62,15 +63,13 @@ func TestCrashPointsOfTheCalls(t *testing.T) {
 	c.atLeast(t, 1)
 }
 
-// stride is the step of the sample: a prime, so that it meets every end.
-const stride = 67
-
-// A counter runs points, or every so many of them, and counts both.
-type counter struct{ total, ran int }
+// A counter runs points, or a sample, and counts both. Stride is the step of the
+// sample: a prime, so that it meets every end.
+type counter struct{ stride, total, ran int }
 
 func (c *counter) run(t *testing.T, name string, point func(t *testing.T)) {
 	c.total++
-	if !*full && c.total%stride != 0 {
+	if !full() && c.total%c.stride != 0 {
 		return
 	}
 	c.ran++

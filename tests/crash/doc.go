@@ -9,7 +9,7 @@
 //
 // Time is given, not waited for: leases last an hour and end by an SQL statement.
 //
-// `go test` runs a sample. With -crash.full every point is run, and the builds
+// `go test` runs a sample. With HOTSWAP_CRASH=full every point is run, and the builds
 // with a deliberate fault (mutant_nofence, mutant_locallock, mutant_ackfirst,
 // mutant_auditoutside) must each be caught.
 package crash

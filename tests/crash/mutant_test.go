@@ -39,8 +39,8 @@ var (
 
 // A test that finds nothing may be a test that looks at nothing.
 func TestMutantsAreCaught(t *testing.T) {
-	if !*full {
-		t.Skip("builds four programs; -crash.full runs it")
+	if !full() {
+		t.Skip("builds four programs; make test-crash runs it")
 	}
 	for _, m := range mutants() {
 		t.Run(m.tag, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestMutantsAreCaught(t *testing.T) {
 			program := filepath.Join(t.TempDir(), m.tag+".test")
 			out, err := exec.CommandContext(ctx, "go", "test", "-c", "-tags", m.tag, "-o", program, ".").CombinedOutput()
 			require.NoError(t, err, "%s", out)
-			out, err = exec.CommandContext(ctx, program, "-crash.full", "-test.v", "-test.parallel=2", "-test.run", m.points).CombinedOutput()
+			out, err = exec.CommandContext(ctx, program, "-test.v", "-test.parallel=2", "-test.run", m.points).CombinedOutput()
 			require.Error(t, err, "%s was not caught", m.fault)
 			fell := invariantFell.FindSubmatch(out)
 			require.NotNil(t, fell, "no invariant is named: %s", out)
