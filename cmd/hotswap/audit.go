@@ -79,7 +79,7 @@ func verifyAudit(ctx context.Context, in *installation, keyFile string) (audit.R
 	if err := in.may(ctx, auth.AuditRead, "audit trail"); err != nil {
 		return audit.Report{}, err
 	}
-	if _, err := in.store.Sequence(ctx, in.Tenant); err != nil {
+	if _, err := in.store.SequenceNow(ctx, in.Tenant); err != nil {
 		return audit.Report{}, err
 	}
 	v := audit.NewVerifier(in.Tenant, keys)
@@ -96,6 +96,9 @@ func printVerification(w io.Writer, format string, r audit.Report) error {
 		}
 	} else {
 		fmt.Fprintf(w, "%s: %d rows in %d logs, %d transitions matched with their rows\n", r.Result, r.Rows, r.Logs, r.Transitions)
+		if r.Pending > 0 {
+			fmt.Fprintf(w, "  %d rows were written a moment ago and wait for their leaf\n", r.Pending)
+		}
 		for _, f := range r.Findings {
 			fmt.Fprintf(w, "  %s %s\n", f.Log, f.What)
 		}

@@ -184,3 +184,33 @@ func FuzzOpenCheckpoint(f *testing.F) {
 		_, _ = parseCheckpoint(signed)
 	})
 }
+
+func TestARowMayWaitForItsLeafForAMoment(t *testing.T) {
+	verify := func(age time.Duration, row *Signed) Report {
+		tr := newTrail(t, 5)
+		v := NewVerifier("shop", tr.keys)
+		for _, l := range tr.leaves {
+			v.Leaf(l)
+		}
+		v.Checkpoint("shop/2026-01", tr.checkpoint)
+		v.Loose(*row, age)
+		for n := range int64(6) {
+			v.Transition("shop-1/qa/promote-1", n+1)
+		}
+		return v.Report()
+	}
+	good, err := testWriter('a').Sign(row(6))
+	require.NoError(t, err)
+	got := verify(time.Second, &good)
+	require.Equal(t, Verified, got.Verdict, "%+v", got)
+	require.Equal(t, int64(1), got.Pending)
+	require.Equal(t, int64(5), got.Rows)
+
+	got = verify(2*SequencingWindow, &good)
+	require.Equal(t, Tampered, got.Verdict)
+	require.Contains(t, got.Findings[0].What, "has had no leaf for 2m0s")
+
+	forged, err := testWriter('b').Sign(row(6))
+	require.NoError(t, err)
+	require.Equal(t, Tampered, verify(time.Second, &forged).Verdict)
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -50,7 +51,8 @@ type Finding struct {
 type Report struct {
 	Verdict     Verdict   `json:"-"`
 	Result      string    `json:"result"`
-	Rows        int64     `json:"rows"` // rows whose signature, leaf and place were verified
+	Rows        int64     `json:"rows"`    // rows whose signature, leaf and place were verified
+	Pending     int64     `json:"pending"` // rows with a valid signature that wait for their leaf, see SequencingWindow
 	Logs        int       `json:"logs"`
 	Transitions int64     `json:"transitions"` // transitions that were matched with their rows
 	Findings    []Finding `json:"findings,omitempty"`
@@ -59,6 +61,11 @@ type Report struct {
 
 // maxFindings bounds a report: after so many, the next adds nothing but memory.
 const maxFindings = 100
+
+// SequencingWindow is how long a row may be without its leaf. Rows get theirs
+// within a second of their commit; within the window their removal would not be
+// found by the tree, only by the transition that they witness.
+const SequencingWindow = time.Minute
 
 // A Verifier recomputes one tenant's logs from their leaves. Feed it every leaf
 // in order of (log, position), then every checkpoint, then ask [Verifier.Report].
@@ -113,30 +120,54 @@ func (v *Verifier) Leaf(l Leaf) {
 		v.Find(l.Log, "row at leaf %d: %v", l.Position, err)
 		return
 	}
-	v.row(l)
+	if r, ok := v.row(l.Log, fmt.Sprintf("leaf %d", l.Position), *l.Row); ok {
+		v.witness(r)
+		v.report.Rows++
+	}
 }
 
-// row checks what the header says about itself and remembers what it witnesses.
-func (v *Verifier) row(l Leaf) {
-	var r Row
-	dec := json.NewDecoder(bytes.NewReader(l.Row.Header))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
-		v.Find(l.Log, "row at leaf %d cannot be read: %v", l.Position, err)
+// Loose checks a row that has no leaf yet. Age is the time since it was written.
+func (v *Verifier) Loose(row Signed, age time.Duration) {
+	if err := v.keys.Check(row); err != nil {
+		v.Find("", "row without leaf: %v", err)
 		return
 	}
-	if again, err := canonical.JSON(r); err != nil || !bytes.Equal(again, l.Row.Header) {
-		v.Find(l.Log, "row at leaf %d is not canonical", l.Position)
+	r, ok := v.row("", "row without leaf", row)
+	if !ok {
 		return
 	}
-	if LogName(r.Tenant, r.Month()) != l.Log || r.Tenant != v.tenant {
-		v.Find(l.Log, "row %s of %s stands in the wrong log", r.ID, LogName(r.Tenant, r.Month()))
-		return
+	v.witness(r)
+	v.report.Pending++
+	if age > SequencingWindow {
+		v.Find("", "row %s has had no leaf for %s", r.ID, age.Round(time.Second))
 	}
+}
+
+// witness remembers the transition that a row witnesses.
+func (v *Verifier) witness(r Row) {
 	if r.Promotion != "" {
 		v.witnessed[witness{r.Promotion, r.Version}] = true
 	}
-	v.report.Rows++
+}
+
+// row reads a header and checks what it says about itself. Log is empty for a
+// row that has no place yet.
+func (v *Verifier) row(log, where string, s Signed) (r Row, ok bool) {
+	dec := json.NewDecoder(bytes.NewReader(s.Header))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		v.Find(log, "%s: row cannot be read: %v", where, err)
+		return r, false
+	}
+	if again, err := canonical.JSON(r); err != nil || !bytes.Equal(again, s.Header) {
+		v.Find(log, "%s: row is not canonical", where)
+		return r, false
+	}
+	if r.Tenant != v.tenant || log != "" && LogName(r.Tenant, r.Month()) != log {
+		v.Find(log, "%s: row %s of %s stands in the wrong log", where, r.ID, LogName(r.Tenant, r.Month()))
+		return r, false
+	}
+	return r, true
 }
 
 // Checkpoint checks the newest signed checkpoint of a log against its leaves.
