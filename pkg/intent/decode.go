@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -136,7 +137,7 @@ func (d *Document) fill(value any) []Problem {
 	switch {
 	case len(problems) > 0:
 	case d.Deployment != nil:
-		problems = d.checkArtifact()
+		problems = append(d.checkArtifact(), d.checkVariables()...)
 	case d.Pipeline != nil:
 		problems = d.checkStages()
 	}
@@ -166,4 +167,25 @@ func (d *Document) checkArtifact() []Problem {
 		return nil
 	}
 	return []Problem{d.problem(RuleBadValue, fmt.Sprintf("artifact: %q %s", clip(artifact), bad), "", "spec", "module", "artifact")}
+}
+
+// checkVariables refuses the variables that a node sets itself.
+func (d *Document) checkVariables() []Problem {
+	problems := d.reserved(d.Deployment.Spec.Config.Env, "spec", "config", "env")
+	for name, override := range d.Deployment.Spec.Environments {
+		problems = append(problems, d.reserved(override.Config.Env, "spec", "environments", name, "config", "env")...)
+	}
+	return problems
+}
+
+func (d *Document) reserved(env map[string]string, path ...string) []Problem {
+	var problems []Problem
+	for name := range env {
+		if name == "PORT" || strings.HasPrefix(name, "HOTSWAP_") {
+			message := fmt.Sprintf("the variable %s is set by the node", clip(name))
+			at := append(slices.Clone(path), name)
+			problems = append(problems, d.problem(RuleReservedVariable, message, "take another name", at...))
+		}
+	}
+	return problems
 }

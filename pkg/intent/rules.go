@@ -14,6 +14,7 @@ const (
 	RuleNeedsCycle         = "needs-cycle"
 	RuleNotRead            = "not-read"
 	RuleNotUTF8            = "not-utf8"
+	RuleReservedVariable   = "reserved-variable"
 	RuleSeveralDocuments   = "several-documents"
 	RuleSyntax             = "syntax"
 	RuleTag                = "tag"
@@ -54,6 +55,7 @@ func Rules() []Rule {
 		{RuleNeedsCycle, Error, "Stages that wait for each other.", "None of them would ever start."},
 		{RuleNotRead, Warning, "A file in `policies/` or `analyses/`.", "This version does not read them, and a policy that is silently ignored would be worse than none."},
 		{RuleNotUTF8, Error, "A file that is not UTF-8.", "Other encodings read differently in different places."},
+		{RuleReservedVariable, Error, "A variable named `PORT` or `HOTSWAP_…`.", "The node tells the module with them where to listen; it would refuse the order."},
 		{RuleSeveralDocuments, Error, "More than one document in a file.", "The file's name is the document's name."},
 		{RuleSyntax, Error, "A file that is not YAML.", "It cannot be read."},
 		{RuleTag, Error, "A YAML tag (`!x`, `!!binary`).", "Tags change what a value means."},
