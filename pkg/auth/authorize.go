@@ -97,7 +97,7 @@ func NewAuthorizer(r Recorder) *Authorizer { return &Authorizer{recorder: r} }
 // cannot be, the answer is an error too: nothing happens without its row.
 func (a *Authorizer) Authorize(ctx context.Context, p Principal, action Action, tenant, resource string) error {
 	r, known := rules(action)
-	allowed := known && p.Actor.Name != "" && p.Tenant == tenant && slices.Contains(r.roles, p.Role)
+	allowed := known && p.Actor.Name != "" && tenant != "" && p.Tenant == tenant && slices.Contains(r.roles, p.Role)
 	if allowed && !r.record {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -123,26 +124,41 @@ func (e *Engine) drain(ctx context.Context, kinds []store.Kind, steps map[store.
 	return total, nil
 }
 
-// work runs one step under a deadline that ends well before its lease.
+// work runs one step, and gives its claim back if it fails.
 func (e *Engine) work(ctx context.Context, c store.Claim, run step, deadline time.Duration) {
 	unlock, ok := e.local.lock(c)
 	if !ok {
 		return
 	}
 	defer unlock()
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	err := run(ctx, c)
+	err := try(ctx, c, run, deadline)
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrLost):
 		slog.DebugContext(ctx, "step taken over", "kind", c.Kind, "id", c.ID)
 	default:
 		slog.WarnContext(ctx, "step failed", "tenant", c.Tenant, "kind", c.Kind, "id", c.ID, "attempt", c.Attempts+1, "err", err)
-		if err := e.store.Fail(ctx, c); err != nil && !errors.Is(err, store.ErrLost) {
+		// The step may have used up its time: giving it back has time of its own.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline/2)
+		defer cancel()
+		if err := e.store.Fail(ctx, c, err); err != nil && !errors.Is(err, store.ErrLost) {
 			slog.WarnContext(ctx, "step not given back; its lease will end", "kind", c.Kind, "id", c.ID, "err", err)
 		}
 	}
+}
+
+// try runs one step under a deadline that ends well before its lease. A panic is
+// an error of the step: what one repository holds must not end the process.
+func try(ctx context.Context, c store.Claim, run step, deadline time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			slog.ErrorContext(ctx, "step panicked", "kind", c.Kind, "id", c.ID, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("step panicked: %v", p)
+		}
+	}()
+	return run(ctx, c)
 }
 
 // sequence gives the rows that were just committed their leaves. What is left

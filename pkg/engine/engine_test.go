@@ -30,6 +30,8 @@ type world struct {
 	engine *engine.Engine
 	work   string // work tree that pushes to the bare repository
 	bare   string
+	db     *pgtest.DB
+	open   func(repository string) (*gitrepo.Repository, error) // a test may replace it
 	seq    int64
 	keys   audit.Keys
 }
@@ -43,8 +45,9 @@ func newWorld(t *testing.T) *world {
 	st, err := store.Open(t.Context(), store.Options{DSN: db.DSN("hotswap_app"), MaxConns: 2}, writer)
 	require.NoError(t, err)
 	t.Cleanup(st.Close)
-	w := &world{t: t, store: st, work: t.TempDir(), bare: t.TempDir(), keys: audit.Keys{writer.ID(): writer.Public()}}
-	w.engine = engine.New(st, func(string, string) (*gitrepo.Repository, error) { return gitrepo.Open(w.bare) }, engine.Options{})
+	w := &world{t: t, db: db, store: st, work: t.TempDir(), bare: t.TempDir(), keys: audit.Keys{writer.ID(): writer.Public()}}
+	w.open = func(string) (*gitrepo.Repository, error) { return gitrepo.Open(w.bare) }
+	w.engine = engine.New(st, func(_, name string) (*gitrepo.Repository, error) { return w.open(name) }, engine.Options{})
 	w.git(w.bare, "init", "-q", "--bare", "-b", "main")
 	w.git(w.work, "init", "-q", "-b", "main")
 	w.git(w.work, "remote", "add", "origin", w.bare)

@@ -1,14 +1,47 @@
 package engine
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
+	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/store"
 )
+
+// maxAttempts is how often a delivery is tried before it is dead.
+const maxAttempts = 20
+
+// delivery looks at one webhook: it wakes the repository that it is about.
+func (e *Engine) delivery(ctx context.Context, c store.Claim) error {
+	d, pending, err := e.store.LoadDelivery(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !pending { // settled, and the answer was lost
+		return e.store.Settle(ctx, c, d, store.Settlement{Note: "settled before"})
+	}
+	return e.store.Settle(ctx, c, d, settle(d, c))
+}
+
+func settle(d store.Delivery, c store.Claim) store.Settlement {
+	dead := func(why string) store.Settlement {
+		return store.Settlement{Dead: true, Note: why, Rows: func(now time.Time) []audit.Row {
+			return []audit.Row{{
+				ID: "delivery/" + d.Source + "/" + d.ID + "/dead", Tenant: d.Tenant, At: now, Actor: validator,
+				Action: "delivery.abandoned", Subject: "delivery " + d.Source + "/" + d.ID, Reason: why,
+			}}
+		}}
+	}
+	if c.Attempts >= maxAttempts {
+		return dead(fmt.Sprintf("given up after %d attempts", c.Attempts))
+	}
+	return interpret(d, dead)
+}
 
 // interpret says what a delivery asks for. It only ever means "look at the
 // repository": what is true is read from Git.

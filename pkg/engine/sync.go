@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func (e *Engine) read(ctx context.Context, repo *gitrepo.Repository, r store.Rep
 			return store.Sync{}, err
 		}
 	}
-	d := &reader{engine: e, repo: repo, at: r, forced: forced, decoded: map[string]intent.File{}}
+	d := &reader{engine: e, repo: repo, at: r, forced: forced, decoded: map[string]intent.File{}, environments: map[string]intent.Environment{}}
 	if err := d.base(ctx); err != nil {
 		return store.Sync{}, err
 	}
@@ -89,26 +90,36 @@ type reader struct {
 	repo    *gitrepo.Repository
 	at      store.RepositoryState
 	forced  bool
-	lost    bool // the synced commit is gone: compare with releases, not with blobs
+	lost    bool // the synced commit cannot be read: compare with releases, not with it
 	decoded map[string]intent.File
 	before  version
 	sync    store.Sync
 	newest  map[string]store.Newest
+	// environments are the newest valid ones that were read, by name: a release
+	// needs those of its own commit, even if a later one breaks them.
+	environments map[string]intent.Environment
 }
 
 // A version is what a commit says.
 type version struct {
-	blobs map[string]string // by path
-	set   *intent.Set
+	blobs   map[string]string // by path
+	skipped map[string]string // why a file was not read, by deployment
+	set     *intent.Set
 }
 
-// deployments returns the names of the deployments that have a file.
+// nameOf returns the deployment that a path is the file of.
+func nameOf(p string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(p, intent.FolderDeployments+"/")
+	return strings.TrimSuffix(rest, path.Ext(rest)), ok
+}
+
+// deployments returns the blob of each deployment that has a file; the blobs of
+// all of them where several files have one name.
 func (v version) deployments() map[string]string {
 	out := map[string]string{}
-	for path, blob := range v.blobs {
-		if rest, ok := strings.CutPrefix(path, intent.FolderDeployments+"/"); ok {
-			name, _, _ := strings.Cut(rest, ".")
-			out[name] = blob
+	for _, p := range slices.Sorted(maps.Keys(v.blobs)) {
+		if name, ok := nameOf(p); ok {
+			out[name] += v.blobs[p]
 		}
 	}
 	return out
@@ -126,33 +137,42 @@ func (d *reader) base(ctx context.Context) (err error) {
 		return nil
 	}
 	d.before, _, err = d.load(ctx, d.at.Synced)
-	if errors.Is(err, gitrepo.ErrNoCommit) && d.forced {
+	if errors.Is(err, gitrepo.ErrNoCommit) && d.forced || unreadable(err) {
 		d.lost, err = true, nil
 	}
 	return err
 }
 
+// unreadable reports whether a commit is too large or malformed. It will be the
+// next time too: it is passed over, and said.
+func unreadable(err error) bool {
+	return errors.Is(err, gitrepo.ErrLimit) || errors.Is(err, gitrepo.ErrBadName)
+}
+
 // load reads what a commit says, decoding each blob once.
 func (d *reader) load(ctx context.Context, sha string) (version, []intent.Problem, error) {
-	tree, err := d.repo.Tree(ctx, sha, intent.Folders(), gitrepo.Limits{})
+	tree, err := d.repo.Tree(ctx, sha, intent.Folders(), gitrepo.Limits{Files: intent.MaxFiles, TotalBytes: intent.MaxTreeBytes})
 	if err != nil {
 		return version{}, nil, err
 	}
-	v := version{blobs: map[string]string{}}
+	v := version{blobs: map[string]string{}, skipped: map[string]string{}}
 	var files []intent.File
-	for path, f := range tree.Files {
-		key := path + "\x00" + f.Blob
+	for name, f := range tree.Files {
+		key := name + "\x00" + f.Blob
 		if _, ok := d.decoded[key]; !ok {
-			doc, problems := intent.Decode(path, f.Content)
+			doc, problems := intent.Decode(name, f.Content)
 			d.decoded[key] = intent.File{Document: doc, Problems: problems}
 		}
 		files = append(files, d.decoded[key])
-		v.blobs[path] = f.Blob
+		v.blobs[name] = f.Blob
 	}
 	var problems []intent.Problem
 	v.set, problems = intent.CheckDocuments(files, d.at.Tenant)
 	for _, s := range tree.Skipped {
 		v.blobs[s.Path] = "skipped"
+		if name, ok := nameOf(s.Path); ok {
+			v.skipped[name] = s.Path + " is not read: " + s.Reason
+		}
 		problems = append(problems, intent.Problem{File: s.Path, Line: 1, Column: 1, Rule: intent.RuleSyntax, Message: "not read: " + s.Reason, Severity: intent.Error})
 	}
 	return v, problems, nil
@@ -161,7 +181,7 @@ func (d *reader) load(ctx context.Context, sha string) (version, []intent.Proble
 // commit adds what one commit changed.
 func (d *reader) commit(ctx context.Context, c gitrepo.Commit) error {
 	now, problems, err := d.load(ctx, c.SHA)
-	if errors.Is(err, gitrepo.ErrLimit) {
+	if unreadable(err) {
 		d.sync.To = c.SHA
 		d.status(c, false, "nothing was read: "+err.Error(), "")
 		return nil
@@ -175,17 +195,20 @@ func (d *reader) commit(ctx context.Context, c gitrepo.Commit) error {
 	}
 	switch {
 	case len(refused) > 0 || intent.HasErrors(problems):
-		d.status(c, false, summary(problems, released, refused), texts(problems))
+		names := slices.Sorted(maps.Keys(refused))
+		d.status(c, false, summary(problems, released, names), texts(problems, refused))
 	default:
 		d.status(c, true, fmt.Sprintf("%d intents valid, %d released", len(now.set.Deployments), len(released)), "")
 	}
-	d.before, d.sync.To = now, c.SHA
+	maps.Copy(d.environments, now.set.Environments)
+	d.before, d.sync.To, d.lost = now, c.SHA, false
 	return nil
 }
 
 // changes releases every intent that changed and is valid, or that was refused
-// before and is valid now, and refuses the changed ones that are not.
-func (d *reader) changes(ctx context.Context, c gitrepo.Commit, now version) (released, refused []string, err error) {
+// before and is valid now, and refuses the changed ones that are not: refused
+// says why, by name.
+func (d *reader) changes(ctx context.Context, c gitrepo.Commit, now version) (released []string, refused map[string]string, err error) {
 	before, after := d.before.deployments(), now.deployments()
 	var changed []string
 	for _, name := range slices.Sorted(maps.Keys(after)) {
@@ -198,17 +221,28 @@ func (d *reader) changes(ctx context.Context, c gitrepo.Commit, now version) (re
 			d.row(c, "intent.removed", name, "the intent was deleted; what runs is untouched")
 		}
 	}
+	if len(changed) == 0 {
+		return nil, nil, nil
+	}
 	if err := d.learn(ctx, changed); err != nil {
 		return nil, nil, err
 	}
+	position, err := d.repo.Position(ctx, c.SHA)
+	if err != nil {
+		return nil, nil, err
+	}
+	refused = map[string]string{}
 	for _, name := range changed {
-		why, ok := d.release(ctx, c, now, name)
+		if (after[name] == before[name] || d.lost) && d.newest[name].Blob == after[name] {
+			continue // released already: what was broken and is whole again is not its own file
+		}
+		why := d.release(c, now, name, int64(position), after[name])
 		switch {
-		case !ok && after[name] != before[name]:
-			d.row(c, "intent.refused", name, why)
-			refused = append(refused, name)
-		case ok && why == "":
+		case why == "":
 			released = append(released, name)
+		case after[name] != before[name]:
+			d.row(c, "intent.refused", name, why)
+			refused[name] = why
 		}
 	}
 	return released, refused, nil
@@ -230,39 +264,35 @@ func (d *reader) learn(ctx context.Context, names []string) error {
 	return err
 }
 
-// release adds a release of a deployment, or says why not: ok is false when the
-// intent is refused; a reason with ok means that there is nothing new.
-func (d *reader) release(ctx context.Context, c gitrepo.Commit, now version, name string) (why string, ok bool) {
+// release adds a release of a deployment, or says why the intent is refused.
+// Position is the commit's place on the first-parent line.
+func (d *reader) release(c gitrepo.Commit, now version, name string, position int64, blob string) (refusal string) {
+	if why, ok := now.skipped[name]; ok {
+		return why
+	}
 	for _, p := range now.set.Problems(name) {
 		if p.Severity == intent.Error {
-			return p.String(), false
+			return p.String()
 		}
 	}
 	snapshot, err := now.set.Snapshot(name)
 	if err != nil {
-		return err.Error(), false
+		return err.Error()
 	}
 	digest, err := snapshot.Digest()
 	if err != nil {
-		return err.Error(), false
+		return err.Error()
 	}
 	last := d.newest[name]
 	if last.Repository != "" && last.Repository != d.at.Name {
-		return fmt.Sprintf("deployment %s belongs to repository %s", name, last.Repository), false
-	}
-	if d.lost && last.Digest == digest {
-		return "unchanged", true
-	}
-	position, err := d.repo.Position(ctx, c.SHA)
-	if err != nil {
-		return err.Error(), false
+		return fmt.Sprintf("deployment %s belongs to repository %s", name, last.Repository)
 	}
 	// The place on the first-parent line, but never a step back: a forced branch may be shorter.
-	generation := max(int64(position), last.Generation+1)
-	d.newest[name] = store.Newest{Generation: generation, Repository: d.at.Name, Digest: digest}
+	generation := max(position, last.Generation+1)
+	d.newest[name] = store.Newest{Generation: generation, Repository: d.at.Name, Blob: blob}
 	rel := store.NewRelease{
 		ID: fmt.Sprintf("%s-%d", name, generation), Deployment: name, Generation: generation,
-		Commit: c.SHA, Snapshot: snapshot, Digest: digest,
+		Commit: c.SHA, Blob: blob, Snapshot: snapshot, Digest: digest,
 	}
 	d.sync.Releases = append(d.sync.Releases, rel)
 	d.sync.Rows = append(d.sync.Rows, audit.Row{
@@ -274,7 +304,7 @@ func (d *reader) release(ctx context.Context, c gitrepo.Commit, now version, nam
 			"module": snapshot.Module.Name, "version": snapshot.Module.Version, "artifact": snapshot.Module.Digest,
 		},
 	})
-	return "", true
+	return ""
 }
 
 // validator is the actor of what validation does by itself.
@@ -282,7 +312,8 @@ var validator = audit.Actor{Kind: audit.System, Name: "validate"}
 
 func (d *reader) row(c gitrepo.Commit, action, name, reason string) {
 	d.sync.Rows = append(d.sync.Rows, audit.Row{
-		ID: fmt.Sprintf("commit/%s/%s/%s/%s", d.at.Name, c.SHA, action, name), Tenant: d.at.Tenant, At: d.at.Now, Actor: validator,
+		// A branch may be forced back to a commit that was told of before: that is a new event.
+		ID: fmt.Sprintf("repository/%s/%d/%s/%s/%s", d.at.Name, d.at.Version+1, c.SHA, action, name), Tenant: d.at.Tenant, At: d.at.Now, Actor: validator,
 		Action: action, Subject: "intent " + name, Reason: reason,
 		Attributes: map[string]string{"commit": c.SHA, "repository": d.at.Name},
 	})
@@ -296,10 +327,8 @@ func (d *reader) status(c gitrepo.Commit, ok bool, description, detail string) {
 
 // done closes the sync: the environments as they are now, and its own row.
 func (d *reader) done() store.Sync {
-	if d.before.set != nil {
-		for _, name := range slices.Sorted(maps.Keys(d.before.set.Environments)) {
-			d.sync.Environments = append(d.sync.Environments, d.before.set.Environments[name])
-		}
+	for _, name := range slices.Sorted(maps.Keys(d.environments)) {
+		d.sync.Environments = append(d.sync.Environments, d.environments[name])
 	}
 	action, reason := "repository.synced", fmt.Sprintf("read to commit %.12s", d.sync.To)
 	if d.forced {
@@ -337,8 +366,10 @@ func summary(problems []intent.Problem, released, refused []string) string {
 // maxDetail bounds the text of a status, in bytes.
 const maxDetail = 30_000
 
-func texts(problems []intent.Problem) string {
+// texts are the problems as lint shows them, then what else was refused and why.
+func texts(problems []intent.Problem, refused map[string]string) string {
 	var b strings.Builder
+	said := map[string]bool{}
 	for _, p := range problems {
 		if b.Len() > maxDetail {
 			b.WriteString("…\n")
@@ -346,36 +377,12 @@ func texts(problems []intent.Problem) string {
 		}
 		b.WriteString(p.Text())
 		b.WriteString("\n")
+		said[p.String()] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		if why := refused[name]; !said[why] && b.Len() <= maxDetail {
+			fmt.Fprintf(&b, "refused %s: %s\n", name, why)
+		}
 	}
 	return b.String()
-}
-
-// maxAttempts is how often a delivery is tried before it is dead.
-const maxAttempts = 20
-
-// delivery looks at one webhook: it wakes the repository that it is about.
-func (e *Engine) delivery(ctx context.Context, c store.Claim) error {
-	d, pending, err := e.store.LoadDelivery(ctx, c)
-	if err != nil {
-		return err
-	}
-	if !pending { // settled, and the answer was lost
-		return e.store.Settle(ctx, c, d, store.Settlement{Note: "settled before"})
-	}
-	return e.store.Settle(ctx, c, d, settle(d, c))
-}
-
-func settle(d store.Delivery, c store.Claim) store.Settlement {
-	dead := func(why string) store.Settlement {
-		return store.Settlement{Dead: true, Note: why, Rows: func(now time.Time) []audit.Row {
-			return []audit.Row{{
-				ID: "delivery/" + d.Source + "/" + d.ID + "/dead", Tenant: d.Tenant, At: now, Actor: validator,
-				Action: "delivery.abandoned", Subject: "delivery " + d.Source + "/" + d.ID, Reason: why,
-			}}
-		}}
-	}
-	if c.Attempts >= maxAttempts {
-		return dead(fmt.Sprintf("given up after %d attempts", c.Attempts))
-	}
-	return interpret(d, dead)
 }

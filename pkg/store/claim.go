@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	mathrand "math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,16 +68,40 @@ const (
 )
 
 // Fail gives a claim back after an error: it is due again after a backoff that
-// doubles with each attempt in a row, with jitter. A claim that was lost
+// doubles with each attempt in a row, with jitter. Why is shown with what waits,
+// see [Store.Repositories] and [Store.Promotions]. A claim that was lost
 // meanwhile is [ErrLost].
-func (s *Store) Fail(ctx context.Context, c Claim) error {
+func (s *Store) Fail(ctx context.Context, c Claim, why error) error {
 	wait := min(maxBackoff, time.Duration(float64(minBackoff)*math.Pow(2, float64(min(c.Attempts, 12)))))
 	wait = wait/2 + mathrand.N(wait/2+1)
 	return s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE due SET lease_until = NULL, attempts = attempts + 1, wake_at = now() + $5
-			WHERE (tenant, kind, id, fence) = ($1, $2, $3, $4)`, c.Tenant, c.Kind, c.ID, c.Fence, wait)
-		return one(tag, err, ErrLost)
+		b := &pgx.Batch{}
+		c.queueWhy(b, wait, why)
+		b.Queue(`UPDATE due SET lease_until = NULL, attempts = attempts + 1, wake_at = now() + $5
+			WHERE (tenant, kind, id, fence) = ($1, $2, $3, $4)`, c.Tenant, c.Kind, c.ID, c.Fence, wait).Exec(changesOne)
+		return send(ctx, tx, b)
 	})
+}
+
+// maxWhy bounds the text of an error that is kept, in bytes.
+const maxWhy = 500
+
+// queueWhy says what a repository or a promotion that cannot go on waits for. It
+// comes before the due row is touched: the order in which a step locks them.
+func (c Claim) queueWhy(b *pgx.Batch, wait time.Duration, why error) {
+	text := strings.ReplaceAll(why.Error(), "\x00", "")
+	text = strings.ToValidUTF8(text[:min(len(text), maxWhy)], "")
+	what := fmt.Sprintf("attempt %d failed; it is tried again", c.Attempts+1)
+	switch c.Kind {
+	case Repository:
+		b.Queue(`UPDATE repositories SET waiting = jsonb_build_object('what', $3::text, 'evidence', $4::text,
+				'since', coalesce(waiting -> 'since', to_jsonb(now())), 'next', to_jsonb(now() + $5::interval))
+			WHERE (tenant, name) = ($1, $2)`, c.Tenant, c.ID, what, text, wait)
+	case Promotion:
+		b.Queue(`UPDATE promotions SET waiting_for = jsonb_build_object('what', $3::text, 'evidence', $4::text,
+				'since', to_jsonb(since), 'next', to_jsonb(now() + $5::interval))
+			WHERE (tenant, id) = ($1, $2) AND finished_at IS NULL`, c.Tenant, c.ID, what, text, wait)
+	}
 }
 
 // Poke makes the row due now. It is the only write to due from outside the

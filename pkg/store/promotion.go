@@ -246,6 +246,10 @@ func (s *Store) Stop(ctx context.Context, tenant, id string, decide func(Step) (
 	var d promotion.Decision
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
 		c := Claim{Tenant: tenant, Kind: Promotion, ID: id}
+		// A step locks the promotion before its due row, and so does this: the other way round they would wait for each other.
+		if _, err := tx.Exec(ctx, "SELECT FROM promotions WHERE (tenant, id) = ($1, $2) FOR UPDATE", tenant, id); err != nil {
+			return err
+		}
 		err := tx.QueryRow(ctx, "SELECT fence, pokes FROM due WHERE (tenant, kind, id) = ($1, $2, $3) FOR UPDATE", tenant, Promotion, id).Scan(&c.Fence, &c.Pokes)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err

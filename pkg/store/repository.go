@@ -62,21 +62,21 @@ func (s *Store) LoadRepository(ctx context.Context, tenant, name string) (Reposi
 type Newest struct {
 	Generation int64
 	Repository string
-	Digest     string
+	Blob       string // of the intent
 }
 
 // NewestReleases returns the newest release of each of the deployments that has one.
 func (s *Store) NewestReleases(ctx context.Context, tenant string, deployments []string) (map[string]Newest, error) {
 	out := map[string]Newest{}
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (deployment) deployment, generation, repository, digest FROM releases
+		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (deployment) deployment, generation, repository, blob FROM releases
 			WHERE tenant = $1 AND deployment = ANY ($2) ORDER BY deployment, generation DESC`, tenant, deployments)
 		if err != nil {
 			return err
 		}
 		var name string
 		var n Newest
-		_, err = pgx.ForEachRow(rows, []any{&name, &n.Generation, &n.Repository, &n.Digest}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&name, &n.Generation, &n.Repository, &n.Blob}, func() error {
 			out[name] = n
 			return nil
 		})
@@ -94,6 +94,7 @@ type NewRelease struct {
 	Deployment string
 	Generation int64
 	Commit     string
+	Blob       string // of the intent: equal ids are equal files
 	Snapshot   intent.Snapshot
 	Digest     string
 }
@@ -123,7 +124,7 @@ type Sync struct {
 func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sync) error {
 	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		b.Queue("UPDATE repositories SET synced = $4, synced_at = now(), version = version + 1 WHERE (tenant, name) = ($1, $2) AND "+versionCondition,
+		b.Queue("UPDATE repositories SET synced = $4, synced_at = now(), waiting = NULL, version = version + 1 WHERE (tenant, name) = ($1, $2) AND "+versionCondition,
 			r.Tenant, r.Name, r.Version, y.To).Exec(changesOne)
 		for _, e := range y.Environments {
 			b.Queue(`INSERT INTO environments (tenant, name, repository, document, selector, commit) VALUES ($1, $2, $3, $4, $5, $6)
@@ -149,8 +150,8 @@ func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sy
 }
 
 func queueRelease(b *pgx.Batch, r RepositoryState, n NewRelease) {
-	b.Queue(`INSERT INTO releases (tenant, id, deployment, generation, repository, commit, snapshot, digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`+transitionConflict,
-		r.Tenant, n.ID, n.Deployment, n.Generation, r.Name, n.Commit, n.Snapshot, n.Digest)
+	b.Queue(`INSERT INTO releases (tenant, id, deployment, generation, repository, commit, snapshot, digest, blob) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`+transitionConflict,
+		r.Tenant, n.ID, n.Deployment, n.Generation, r.Name, n.Commit, n.Snapshot, n.Digest, n.Blob)
 	b.Queue("INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING", r.Tenant, Release, n.ID)
 }
 
@@ -168,6 +169,9 @@ func queueStatus(b *pgx.Batch, r RepositoryState, st CommitStatus) {
 func (s *Store) Rest(ctx context.Context, c Claim, wake time.Time) error {
 	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
+		if c.Kind == Repository { // it could be read
+			b.Queue("UPDATE repositories SET waiting = NULL WHERE (tenant, name) = ($1, $2) AND waiting IS NOT NULL", c.Tenant, c.ID)
+		}
 		c.rest(b, wake)
 		return send(ctx, tx, b)
 	})

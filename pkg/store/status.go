@@ -70,6 +70,33 @@ func (s *Store) Statuses(ctx context.Context, tenant, repository string, limit i
 	return out, nil
 }
 
+// A RepositoryRow is a repository as lists show it.
+type RepositoryRow struct {
+	Name     string             `json:"name"`
+	Branch   string             `json:"branch"`
+	Synced   string             `json:"synced"` // commit; empty: nothing yet
+	SyncedAt *time.Time         `json:"syncedAt"`
+	Waiting  *promotion.Waiting `json:"waitingFor,omitempty"` // nil: it could be read
+}
+
+// Repositories returns the tenant's repositories by name, and why one cannot be
+// read.
+func (s *Store) Repositories(ctx context.Context, tenant string) ([]RepositoryRow, error) {
+	var out []RepositoryRow
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, "SELECT name, branch, synced, synced_at, waiting FROM repositories WHERE tenant = $1 ORDER BY name", tenant)
+		if err != nil {
+			return err
+		}
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RepositoryRow])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list repositories: %w", err)
+	}
+	return out, nil
+}
+
 // A NodeRow is a node as lists show it.
 type NodeRow struct {
 	Name     string               `json:"name"`

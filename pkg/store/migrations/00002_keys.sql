@@ -1,0 +1,7 @@
+-- +goose Up
+-- The tenant is in every unique key: else one tenant could take a key from another.
+ALTER TABLE audit_leaves DROP CONSTRAINT audit_leaves_pkey, ADD PRIMARY KEY (tenant, log, position);
+
+-- The Git object id of the intent that a release was made of. An intent whose
+-- blob is the newest release's is released already, whatever else changed.
+ALTER TABLE releases ADD COLUMN blob text NOT NULL DEFAULT '';
