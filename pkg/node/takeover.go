@@ -119,9 +119,15 @@ func (a *Agent) waitHealthy(ctx context.Context, before *predecessor) error {
 		_, err := peek(before)
 		gone <- err
 	}()
-	defer func() {
-		_ = before.conn.SetReadDeadline(time.Now())
-		<-gone
+	defer func() { // again and again: the goroutine may set its own deadline only now
+		for ended := false; !ended; {
+			_ = before.conn.SetReadDeadline(time.Now())
+			select {
+			case <-gone:
+				ended = true
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
 	}()
 	for {
 		waiting, err := a.notHealthy(before)
