@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,11 +61,13 @@ func (s *Store) CreateJoinToken(ctx context.Context, tenant string, labels map[s
 
 // Join lets a node into the fleet. The same join asked again with the same key
 // gets the same answer. A name that is known gets the new key: the token is the
-// authority, and a reinstalled node has no other. [ErrToken] for a token that
-// does not hold, [ErrConflict] for labels that are not the token's.
+// authority, and a reinstalled node has no other. But it keeps its labels: who may
+// add a node to one environment must not get the orders of another. [ErrToken] for
+// a token that does not hold, [ErrConflict] for labels that are not the token's, or
+// a name that a node with other labels has.
 func (s *Store) Join(ctx context.Context, j target.Join, key ed25519.PublicKey) (target.Joined, error) {
 	tenant, _, ok := strings.Cut(j.Token, ".")
-	if !ok || tenant == "" {
+	if !ok || tenant == "" || !plainToken(j.Token) {
 		return target.Joined{}, fmt.Errorf("join %s: %w", j.Name, ErrToken)
 	}
 	out := target.Joined{Node: NodeID(tenant, j.Name), Tenant: tenant}
@@ -85,7 +88,7 @@ func (s *Store) Join(ctx context.Context, j target.Join, key ed25519.PublicKey) 
 			return ErrToken
 		}
 		for k, v := range j.Labels {
-			if out.Labels[k] != v {
+			if have, ok := out.Labels[k]; !ok || have != v {
 				return fmt.Errorf("label %s=%s is not the token's: %w", k, v, ErrConflict)
 			}
 		}
@@ -95,6 +98,14 @@ func (s *Store) Join(ctx context.Context, j target.Join, key ed25519.PublicKey) 
 		return target.Joined{}, fmt.Errorf("join %s: %w", j.Name, err)
 	}
 	return out, nil
+}
+
+// plainToken reports whether a token has the form of one that was made here: what
+// has not is no text for the database either.
+func plainToken(token string) bool {
+	return len(token) <= 200 && !strings.ContainsFunc(token, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+	})
 }
 
 // sameNode decides on a token that was used: the answer may have been lost.
@@ -111,6 +122,15 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 	at, err := now(ctx, tx)
 	if err != nil {
 		return err
+	}
+	var same bool
+	err = tx.QueryRow(ctx, "SELECT labels = $3 FROM nodes WHERE (tenant, name) = ($1, $2) AND left_at IS NULL FOR UPDATE", tenant, name, labels).Scan(&same)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+	case err != nil:
+		return err
+	case !same:
+		return fmt.Errorf("a node of this name has other labels: %w", ErrConflict)
 	}
 	b := &pgx.Batch{}
 	b.Queue("UPDATE join_tokens SET used_by = $3 WHERE (tenant, hash) = ($1, $2)", tenant, hash, name)
@@ -174,16 +194,21 @@ func (s *Store) Orders(ctx context.Context, tenant, node string) ([]target.Order
 // that the node was never given is left out.
 func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Report) error {
 	places, envs, deps := []string{}, []string{}, []string{}
-	for _, p := range r.Places {
-		doc, err := encode(p)
+	seen := map[target.Place]bool{}
+	for _, p := range slices.Backward(r.Places) { // of a place that is told twice, the last word counts
+		if seen[p.Place] {
+			continue
+		}
+		seen[p.Place] = true
+		doc, err := encode(printable(p))
 		if err != nil {
 			return fmt.Errorf("report of %s/%s: %w", tenant, node, err)
 		}
-		places, envs, deps = append(places, doc), append(envs, p.Place.Environment), append(deps, p.Place.Deployment)
+		places, envs, deps = append(places, doc), append(envs, noNUL(p.Place.Environment)), append(deps, noNUL(p.Place.Deployment))
 	}
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE nodes SET last_seen = now(), boot = $3, seq = $4, agent = $5
-			WHERE (tenant, name) = ($1, $2) AND (boot, seq) < ($3, $4)`, tenant, node, r.Boot, r.Seq, r.Agent)
+			WHERE (tenant, name) = ($1, $2) AND (boot, seq) < ($3, $4)`, tenant, node, r.Boot, r.Seq, noNUL(r.Agent))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
@@ -206,6 +231,26 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 	}
 	return nil
 }
+
+// printable is p without the one character that the database cannot keep. What a
+// module says about itself must not silence its node.
+func printable(p target.PlaceReport) target.PlaceReport {
+	p.Address, p.Refused = noNUL(p.Address), noNUL(p.Refused)
+	p.Active, p.Standby = printableInstance(p.Active), printableInstance(p.Standby)
+	return p
+}
+
+func printableInstance(i *target.InstanceReport) *target.InstanceReport {
+	if i == nil {
+		return nil
+	}
+	c := *i
+	c.Digest, c.Version, c.Detail = noNUL(c.Digest), noNUL(c.Version), noNUL(c.Detail)
+	c.Phase, c.Reason = target.Phase(noNUL(string(c.Phase))), target.Reason(noNUL(string(c.Reason)))
+	return &c
+}
+
+func noNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 
 // orEmpty is m, or the empty map for nil: a jsonb object rather than null.
 func orEmpty(m map[string]string) map[string]string {
