@@ -3,6 +3,7 @@ package crash_test
 import (
 	"errors"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -98,5 +99,5 @@ func caller(r *http.Request) string {
 	if who == "" {
 		who = "forge"
 	}
-	return who + " " + r.URL.Path
+	return who + " " + path.Base(r.URL.Path)
 }

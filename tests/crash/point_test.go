@@ -49,6 +49,13 @@ func (w *world) end(ctx context.Context, k *worker, sc scenario, f *findings, er
 	} else if err != nil {
 		return err
 	}
+	now, err := w.progress(ctx)
+	if err != nil {
+		return err
+	}
+	if !now.ended {
+		f.add("what has ended stays so", "%s", now.text)
+	}
 	w.always(ctx, k.store, f)
 	if err := w.pass(ctx); err != nil {
 		return err
@@ -69,16 +76,19 @@ func callPoint(t *testing.T, sc scenario, n int, how fault) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	w, k, _ := play(ctx, t, sc)
+	w, b, db := play(ctx, t, sc)
+	a, err := w.worker(ctx, "a", db.DSN("hotswap_app"))
+	require.NoError(t, err)
+	defer a.close()
 	w.calls.at, w.calls.fault = n, how
 	first := make(chan error, 1)
-	go func() { first <- w.drive(ctx, k, w.pass) }()
-	var err error
+	go func() { first <- w.drive(ctx, a, w.pass) }()
 	select {
 	case err = <-first:
 	case <-w.calls.hit:
-		if how.late() { // the caller waits for its answer; everybody else goes on
-			err = w.drive(ctx, k, w.pass)
+		if how.late() { // the caller waits for its answer; everybody else goes on with B
+			a.left.Store(true)
+			err = w.drive(ctx, b, w.pass)
 			close(w.calls.release)
 			err = errors.Join(err, <-first)
 		} else {
@@ -87,7 +97,7 @@ func callPoint(t *testing.T, sc scenario, n int, how fault) []string {
 	}
 	require.True(t, n == 0 || w.calls.was(), "call %d never came: %v", n, err)
 	labels := w.calls.seen()
-	require.NoError(t, w.end(ctx, k, sc, &findings{}, err))
+	require.NoError(t, w.end(ctx, b, sc, &findings{}, err))
 	return labels
 }
 
