@@ -226,12 +226,8 @@ func (s *Store) VerifyAudit(ctx context.Context, tenant string, v *audit.Verifie
 
 // snapshot is within, read-only and of one moment.
 func (s *Store) snapshot(ctx context.Context, tenant string, fn func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT set_config('hotswap.tenant', $1, true)", tenant); err != nil {
-			return err
-		}
-		return fn(tx)
-	})
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + nameTenant(tenant)
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, fn)
 }
 
 func feedLeaves(ctx context.Context, tx pgx.Tx, tenant string, v *audit.Verifier) error {

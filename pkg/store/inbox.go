@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hotswap.dev/hotswap/pkg/audit"
 )
@@ -32,28 +33,39 @@ func (d Delivery) workID() string { return d.Source + "/" + d.ID }
 // error and changes nothing. One with a known id and another body is recorded
 // as a security event and reported as [ErrConflict]: it will not be run.
 func (s *Store) Accept(ctx context.Context, d Delivery) error {
-	conflict := false
-	err := s.within(ctx, d.Tenant, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `INSERT INTO inbox (tenant, source, delivery, repository, event, headers, body, digest)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
-			d.Tenant, d.Source, d.ID, d.Repository, d.Event, d.Headers, d.Body, d.Digest)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
+	fresh, err := s.accept(ctx, d)
+	if err == nil && !fresh {
+		var conflict bool
+		err = s.within(ctx, d.Tenant, func(tx pgx.Tx) (err error) {
 			conflict, err = s.acceptAgain(ctx, tx, d)
 			return err
+		})
+		if err == nil && conflict {
+			err = ErrConflict
 		}
-		_, err = tx.Exec(ctx, "INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now())", d.Tenant, Inbox, d.workID())
-		return err
-	})
-	if err == nil && conflict {
-		err = ErrConflict
 	}
 	if err != nil {
 		return fmt.Errorf("accept delivery %s: %w", d.ID, err)
 	}
 	return nil
+}
+
+// accept stores a delivery that is new, with its due row, and reports whether
+// it was. One round trip: the statements of a pipeline are one transaction
+// (PostgreSQL's manual, "Pipelining" in the extended query protocol).
+func (s *Store) accept(ctx context.Context, d Delivery) (fresh bool, err error) {
+	b := &pgx.Batch{}
+	b.Queue("SELECT set_config('hotswap.tenant', $1, true)", d.Tenant)
+	b.Queue(`WITH fresh AS (
+			INSERT INTO inbox (tenant, source, delivery, repository, event, headers, body, digest)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING tenant
+		) INSERT INTO due (tenant, kind, id, wake_at) SELECT tenant, 'inbox', $9, now() FROM fresh`,
+		d.Tenant, d.Source, d.ID, d.Repository, d.Event, d.Headers, d.Body, d.Digest, d.workID()).Exec(func(tag pgconn.CommandTag) error {
+		fresh = tag.RowsAffected() == 1
+		return nil
+	})
+	err = s.pool.SendBatch(ctx, b).Close()
+	return fresh, err
 }
 
 // acceptAgain handles a delivery whose id is known: it reports whether the

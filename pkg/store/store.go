@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -61,6 +62,7 @@ func Open(ctx context.Context, o Options, writer *audit.Writer) (*Store, error) 
 	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.ConnConfig.RuntimeParams["standard_conforming_strings"] = "on"
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -86,13 +88,14 @@ func (s *Store) Ready(ctx context.Context) error {
 // within runs fn in one transaction of the tenant. The context's deadline holds
 // for all of it. fn must use tx and nothing else.
 func (s *Store) within(ctx context.Context, tenant string, fn func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT set_config('hotswap.tenant', $1, true)", tenant); err != nil {
-			return err
-		}
-		return fn(tx)
-	})
-	return afterwards(ctx, s, err)
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: "BEGIN; " + nameTenant(tenant)}, fn)
+}
+
+// nameTenant is the statement with which a transaction names its tenant. It
+// goes with BEGIN in one round trip, which takes no parameters; the name is
+// quoted by the rules of standard_conforming_strings.
+func nameTenant(tenant string) string {
+	return "SELECT set_config('hotswap.tenant', '" + strings.ReplaceAll(strings.ReplaceAll(tenant, "\x00", ""), "'", "''") + "', true)"
 }
 
 // now returns the transaction's time, UTC, in microseconds.

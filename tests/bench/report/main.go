@@ -1,0 +1,101 @@
+// Report reads benchmark lines from standard input, of several rounds, and
+// writes docs/reference/benchmarks.md: medians, spread, and ratios to the peer
+// that was measured in the same rounds.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A row is one line of the table: a measurement, its peer or limit, and the goal.
+type row struct {
+	what, metric, name, peer, goal string
+	limit                          float64 // in the metric's unit, where the goal is a limit and there is no peer
+}
+
+var rows = []row{
+	{"webhook accepted: request to answer", "p50-µs", "Webhook/forge-webhook", "Webhook/bare-insert", "≤ 3 times a bare handler with one INSERT", 0},
+	{"webhook to the order in a node's hands", "p50-µs", "Merge", "", "≤ 150 ms", 150_000},
+	{"audit verification, per row", "ns/row", "Audit/verify", "Audit/ed25519", "near 1 time checking the signature alone", 0},
+	{"audit verification, per row", "ns/row", "Audit/verify", "Audit/sha256", "the design asks ≤ 2 times raw SHA-256; a signature a row makes that impossible", 0},
+}
+
+func main() {
+	seen, err := read(os.Stdin)
+	if err == nil {
+		err = write(os.Stdout, seen)
+	}
+	if err != nil {
+		log.Fatal("report: ", err)
+	}
+}
+
+// read returns the values by "benchmark metric", one for each round.
+func read(r io.Reader) (map[string][]float64, error) {
+	seen := map[string][]float64{}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 4 {
+			continue
+		}
+		name := strings.TrimPrefix(f[0], "Benchmark")
+		if i := strings.LastIndexByte(name, '-'); i > 0 {
+			name = name[:i]
+		}
+		for i := 2; i+1 < len(f); i += 2 {
+			v, err := strconv.ParseFloat(f[i], 64)
+			if err != nil {
+				return nil, fmt.Errorf("line %q: %w", lines.Text(), err)
+			}
+			key := name + " " + f[i+1]
+			seen[key] = append(seen[key], v)
+		}
+	}
+	return seen, lines.Err()
+}
+
+func write(w io.Writer, seen map[string][]float64) error {
+	fmt.Fprintf(w, "# Benchmarks\n\nMade by `make bench` on %s: %s/%s, %d cores, %s, PostgreSQL beside the client with durable commits on disk.\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	fmt.Fprint(w, "Medians over the rounds, with the smallest and the largest; ratios are of rounds that ran side by side.\n\n")
+	fmt.Fprint(w, "| What | Measured | Peer or limit | Ratio | Goal |\n|---|---|---|---|---|\n")
+	for _, r := range rows {
+		mine := seen[r.name+" "+r.metric]
+		if len(mine) == 0 {
+			return fmt.Errorf("no measurement of %s", r.name)
+		}
+		peer, ratios := []float64{r.limit}, []float64{}
+		name := "the limit"
+		if r.peer != "" {
+			name, peer = r.peer, seen[r.peer+" "+r.metric]
+			if len(peer) != len(mine) {
+				return fmt.Errorf("%s has %d rounds, %s has %d", r.name, len(mine), r.peer, len(peer))
+			}
+		}
+		for i := range mine {
+			ratios = append(ratios, mine[i]/peer[min(i, len(peer)-1)])
+		}
+		fmt.Fprintf(w, "| %s | %s %s | %s: %s | %s | %s |\n", r.what, spread(mine, "%.0f"), r.metric, name, spread(peer, "%.0f"), spread(ratios, "%.2f"), r.goal)
+	}
+	return nil
+}
+
+// spread is the median, and the range in brackets.
+func spread(v []float64, format string) string {
+	s := slices.Sorted(slices.Values(v))
+	mid := fmt.Sprintf(format, s[len(s)/2])
+	if len(s) == 1 {
+		return mid
+	}
+	return fmt.Sprintf("%s (%s–%s)", mid, fmt.Sprintf(format, s[0]), fmt.Sprintf(format, s[len(s)-1]))
+}
