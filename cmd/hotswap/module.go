@@ -166,7 +166,8 @@ func signCommand() *cobra.Command {
 			"only if it was signed so by a key that they trust.",
 		Example: "  # with the digest that pack printed\n" +
 			"  hotswap module sign --key release.key --name checkout --version 1.5.0 --digest sha256:0b31…\n\n" +
-			"  # the public half is what nodes are given\n  hotswap node --trusted-keys release.pub …",
+			"  # with a key that lies elsewhere; nodes are given its public half by --trusted-keys\n" +
+			"  hotswap module sign --key /etc/hotswap/release.key --name checkout --version 1.5.0 --digest sha256:0b31…",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if key == "" || m.Name == "" || m.Version == "" || m.Digest == "" {

@@ -34,10 +34,10 @@ func nodeCommand() *cobra.Command {
 			"then ends: that is how an agent is upgraded. SIGTERM lets requests finish and ends the modules.\n" +
 			"Exit code: 0 ended or handed over, 1 failed, 2 called wrongly, 4 the server does not take the node.",
 		Example: "  # join, and run what the server wants; modules must be signed by a key of release.pub\n" +
-			"  hotswap node --server https://hotswap.example --name shop-1 --state /var/lib/hotswap/node \\\n" +
+			"  hotswap node --server https://hotswap.example/function/nodes --name shop-1 --state /var/lib/hotswap/node \\\n" +
 			"    --join-token-file /run/secrets/join-token --trusted-keys /etc/hotswap/release.pub --label site=fra\n\n" +
 			"  # replace the agent that runs on this folder, for example by a newer version, under load\n" +
-			"  hotswap node --takeover --server https://hotswap.example --name shop-1 --state /var/lib/hotswap/node \\\n" +
+			"  hotswap node --takeover --server https://hotswap.example/function/nodes --name shop-1 --state /var/lib/hotswap/node \\\n" +
 			"    --trusted-keys /etc/hotswap/release.pub --route checkout=0.0.0.0:8080",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -63,7 +63,7 @@ func nodeCommand() *cobra.Command {
 
 func (f *nodeFlags) register(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringVar(&f.Server, "server", "", "base URL of the server; it may have a path")
+	flags.StringVar(&f.Server, "server", "", "URL of the function nodes")
 	flags.StringVar(&f.Name, "name", "", "name of this node, unique in its tenant")
 	flags.StringVar(&f.State, "state", "", "folder of the agent's own: key, orders, artifacts, logs")
 	flags.StringVar(&f.TokenFile, "join-token-file", "", "file with the one-time token; only for the first start")
