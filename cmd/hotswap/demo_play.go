@@ -82,9 +82,7 @@ func (d *demo) play(ctx context.Context) (demoResult, error) {
 	if err != nil {
 		return r, err
 	}
-	for _, version := range d.versions(string(b)) {
-		r.pushes = append(r.pushes, version)
-	}
+	r.pushes = d.versions(string(b))
 	chaos := d.startChaos(ctx)
 	err = d.release(ctx, string(b), r.pushes)
 	r.kills = chaos.stop()

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -188,7 +187,3 @@ func (e *Engine) Backstop(ctx context.Context) error {
 	}
 	return nil
 }
-
-// locks is a lock in the process: the fault that a claim's lease and fence are
-// there to avoid. It locks nothing unless the build asks for the mutant.
-type locks struct{ held sync.Map }

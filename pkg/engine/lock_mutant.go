@@ -2,7 +2,14 @@
 
 package engine
 
-import "hotswap.dev/hotswap/pkg/store"
+import (
+	"sync"
+
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// locks is a lock in the process: the fault that tests/crash must catch.
+type locks struct{ held sync.Map }
 
 // lock keeps others of this process away, and nobody else.
 func (l *locks) lock(c store.Claim) (unlock func(), ok bool) {

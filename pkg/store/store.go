@@ -88,7 +88,8 @@ func (s *Store) Ready(ctx context.Context) error {
 // within runs fn in one transaction of the tenant. The context's deadline holds
 // for all of it. fn must use tx and nothing else.
 func (s *Store) within(ctx context.Context, tenant string, fn func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: "BEGIN; " + nameTenant(tenant)}, fn)
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: "BEGIN; " + nameTenant(tenant)}, fn)
+	return afterwards(ctx, s, err)
 }
 
 // nameTenant is the statement with which a transaction names its tenant. It

@@ -43,7 +43,6 @@ type world struct {
 	keys   audit.Keys
 	bare   string
 	clone  string
-	commit int
 }
 
 // newWorld starts everything in this process. The database flushes to disk, as in earnest.
