@@ -15,16 +15,19 @@ func full() bool { return os.Getenv("HOTSWAP_CRASH") == "full" }
 // one before it sleeps until worker B has done everything, or loses its answer.
 func TestCrashPointsOfTheDatabase(t *testing.T) {
 	var usual []wire.Trip
-	c := &counter{stride: 127}
+	c := &counter{stride: 89}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
-			trips := tripPoint(t, sc, 0, diesBefore)
+			trips := undisturbed(t, sc)
 			from := same(usual, trips)
 			if usual == nil {
 				usual = trips
 			}
 			for i := from; i < len(trips); i++ {
 				for _, how := range ends() {
+					if how.needsWrite() && reads(trips[i]) {
+						continue
+					}
 					c.run(t, fmt.Sprintf("%d of %d %s %s", i+1, len(trips), how, label(trips, i)), func(t *testing.T) {
 						tripPoint(t, sc, i+1, how)
 					})
@@ -32,7 +35,24 @@ func TestCrashPointsOfTheDatabase(t *testing.T) {
 			}
 		})
 	}
-	c.atLeast(t, 1)
+	c.atLeast(t, 2200)
+}
+
+// undisturbed returns the round trips of a release that nothing happens to. A
+// machine that stalls for a second makes the pool ask whether its connection
+// lives: two runs that agree had no stall.
+func undisturbed(t *testing.T, sc scenario) []wire.Trip {
+	t.Helper()
+	var trips []wire.Trip
+	for range 10 {
+		before := trips
+		trips = tripPoint(t, sc, 0, diesBefore)
+		if len(before) == len(trips) && same(before, trips) == len(trips) {
+			return trips
+		}
+	}
+	t.Fatal("no two undisturbed releases take the same round trips")
+	return nil
 }
 
 // same returns how many round trips a and b have in common before they part.
@@ -60,7 +80,7 @@ func TestCrashPointsOfTheCalls(t *testing.T) {
 			}
 		})
 	}
-	c.atLeast(t, 1)
+	c.atLeast(t, 220)
 }
 
 // A counter runs points, or a sample, and counts both. Stride is the step of the
@@ -84,6 +104,6 @@ func (c *counter) atLeast(t *testing.T, points int) {
 	t.Helper()
 	fmt.Printf("%s: %d of %d points\n", t.Name(), c.ran, c.total)
 	if c.total < points {
-		t.Errorf("there are %d points, there were %d: what did they become?", c.total, points)
+		t.Errorf("there were %d points, there are %d: what became of them?", points, c.total)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,6 +121,17 @@ func ends() []end {
 
 func (e end) String() string {
 	return [...]string{"dies before", "dies after", "sleeps before", "sleeps after", "naps before", "loses the connection after"}[e]
+}
+
+// needsWrite reports whether the end differs from the others only where the
+// server has changed something.
+func (e end) needsWrite() bool { return e == sleepsAfter || e == loses }
+
+// reads reports whether a round trip changes nothing at the server but the session.
+func reads(t wire.Trip) bool {
+	acts := regexp.MustCompile(`claim_due|audit_partition|pg_try_advisory|INSERT|UPDATE|DELETE`)
+	quiet := regexp.MustCompile(`^(begin|show|prepare|SELECT) ?`)
+	return quiet.MatchString(t.Label) && (strings.HasPrefix(t.Label, "prepare") || !acts.MatchString(t.Label))
 }
 
 func (e end) deadly() bool { return e == diesBefore || e == diesAfter }

@@ -24,7 +24,7 @@ const workerDSN = "HOTSWAP_CRASH_WORKER"
 func TestAStormOfKills(t *testing.T) {
 	seeds := 2
 	if full() {
-		seeds = 45
+		seeds = 30
 	}
 	kills := 0
 	for seed := range seeds {
