@@ -167,3 +167,19 @@ func TestNothingLivesInTheSessionSoThatEveryTransactionMayHaveAnotherConnection(
 		require.Zero(t, ask[int](b, "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'"), "a session's lock would outlive its transaction")
 	}
 }
+
+func TestATenantsNameIsTextAndNeverPartOfAStatement(t *testing.T) {
+	b := newBase(t, 1)
+	for _, name := range []string{
+		`a'; SELECT set_config('hotswap.tenant', 'acme', true); --`, `a\'`, `\`, `'`, `''`, `a' || 'b`, "a\nb", "$1", "ä€", `E'\047'`, `'); COMMIT; --`,
+	} {
+		require.NoError(t, b.store.Record(t.Context(), name, rows(name, "x", 1)), name)
+		got, err := b.store.AuditRows(t.Context(), name, "", "", 10)
+		require.NoError(t, err)
+		require.Len(t, got, 1, name)
+		require.Equal(t, name, ask[string](b, "SELECT tenant FROM audit WHERE tenant = $1", name))
+	}
+	for _, name := range []string{"ac\x00me", "a\xff"} {
+		require.Error(t, b.store.Record(t.Context(), name, rows(name, "x", 1)))
+	}
+}
