@@ -110,3 +110,7 @@ func FuzzParseRequest(f *testing.F) {
 		require.NotContains(t, s.Key+s.Request, "\n")
 	})
 }
+
+func signingKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed([]byte(strings.Repeat("k", ed25519.SeedSize)))
+}
