@@ -58,6 +58,7 @@ func nodeCommand() *cobra.Command {
 		},
 	}
 	f.register(c)
+	c.AddCommand(nodeRemoveCommand())
 	return c
 }
 

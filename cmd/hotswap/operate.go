@@ -84,6 +84,37 @@ func slotCommand() *cobra.Command {
 	return c
 }
 
+// nodeRemoveCommand is `hotswap node remove`.
+func nodeRemoveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Take a node out of the fleet, so that no promotion waits for it any more",
+		Long: `Remove refuses the node's key from now on. What it runs goes on until its agent is stopped.
+A promotion that is changing it fails or cannot be rolled back there, and says so; later ones
+leave it out. The node may join again with a new token.`,
+		Example: "  hotswap node remove shop-3 --reason 'broken disk, sent back'\n" +
+			"  hotswap node remove qa-1 --reason 'moved to another site' --data /var/lib/hotswap",
+		Args: usageArgs(cobra.ExactArgs(1)),
+	}
+	data, reason := dataFlag(c), c.Flags().String("reason", "", "why, for the audit trail (required)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if *reason == "" {
+			return usagef("--reason is required: it stands in the audit trail")
+		}
+		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
+			if err := in.may(ctx, auth.NodeRemove, "node "+args[0]); err != nil {
+				return err
+			}
+			err := in.store.RemoveNode(ctx, in.Tenant, args[0], in.operator.Actor, *reason)
+			if errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("there is no node %s; list them with: hotswap status", args[0])
+			}
+			return err
+		})
+	}
+	return c
+}
+
 func joinTokenCommand() *cobra.Command {
 	c := &cobra.Command{Use: "join-token", Short: "Make one-time tokens with which nodes join"}
 	create := &cobra.Command{

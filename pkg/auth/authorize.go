@@ -48,6 +48,7 @@ const (
 	PromotionStop   Action = "promotion.stop"
 	SlotClean       Action = "slot.clean"
 	JoinTokenCreate Action = "join-token.create"
+	NodeRemove      Action = "node.remove"
 	NodeWanted      Action = "node.wanted" // a node asks what it should run
 	NodeReport      Action = "node.report" // a node says what it sees
 )
@@ -70,7 +71,7 @@ func rules(a Action) (rule, bool) {
 		return rule{roles: []Role{Admin, Deployer}}, true
 	case AuditRead:
 		return rule{roles: []Role{Admin}, record: true}, true
-	case SlotClean, JoinTokenCreate:
+	case SlotClean, JoinTokenCreate, NodeRemove:
 		return rule{roles: []Role{Admin}}, true
 	case NodeWanted, NodeReport:
 		return rule{roles: []Role{Node}}, true

@@ -293,7 +293,7 @@ func (d *decider) waitForUnits(all []seen, done string) {
 	}
 	command := "hotswap abort " + d.State.ID
 	if s := first(all, silent); s != nil {
-		command = fmt.Sprintf("start the agent of node %s, or %s", s.unit.Node, command)
+		command = fmt.Sprintf("start the agent of node %s, or hotswap node remove %s, or %s", s.unit.Node, s.unit.Node, command)
 	}
 	d.wait(next, fmt.Sprintf("%d of %s %s", count(all, reached), units(len(all)), done), progress(all, done), command)
 }

@@ -151,6 +151,39 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 	return send(ctx, tx, b)
 }
 
+// RemoveNode takes a node out of the fleet, in the name of a person: its key is
+// refused from now on, no promotion waits for it any more, and those that
+// counted on it look again. It may join again with a new token. [ErrNotFound]
+// for a node that is not in the fleet.
+func (s *Store) RemoveNode(ctx context.Context, tenant, name string, by audit.Actor, reason string) error {
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		at, err := now(ctx, tx)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, "UPDATE nodes SET left_at = now() WHERE (tenant, name) = ($1, $2) AND left_at IS NULL", tenant, name)
+		if err := one(tag, err, ErrNotFound); err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) IN (
+			SELECT d.tenant, d.kind, d.id FROM due d JOIN promotions p ON (d.tenant, d.kind, d.id) = (p.tenant, 'promotion', p.id)
+			WHERE p.tenant = $1 AND p.finished_at IS NULL ORDER BY d.id FOR UPDATE OF d)`, tenant)
+		err = s.queueRows(b, []audit.Row{{
+			ID: fmt.Sprintf("node/%s/removed/%d", name, at.UnixMicro()), Tenant: tenant, At: at, Actor: by,
+			Action: "node.removed", Subject: "node " + name, Reason: reason,
+		}})
+		if err != nil {
+			return err
+		}
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return fmt.Errorf("remove node %s: %w", name, err)
+	}
+	return nil
+}
+
 // NodeKey returns the key that a node signs with, [ErrNotFound] when the node
 // is unknown or has left.
 func (s *Store) NodeKey(ctx context.Context, id string) (ed25519.PublicKey, error) {

@@ -111,6 +111,25 @@ func TestANodeThatIsDownIsWaitedForAndNamed(t *testing.T) {
 	w.verified()
 }
 
+func TestANodeThatIsGoneForGoodIsTakenOut(t *testing.T) {
+	w := newWorld(t)
+	dead, _ := w.node("shop-0")
+	_, address := w.live("1.4.2") // on both
+	dead.stop(syscall.SIGKILL)
+	w.push(w.artifact("1.5.0").intent())
+	w.promotion("checkout-2/production/promote-1", "running")
+	w.data(2, "node", "remove", "shop-0")
+	w.data(1, "node", "remove", "shop-9", "--reason", "typo")
+	w.data(0, "node", "remove", "shop-0", "--reason", "burnt down")
+	require.Contains(t, w.promotion("checkout-2/production/promote-1", "failed"), "shop-0: the node left the fleet")
+	require.Equal(t, "1.4.2", answers(address))
+	w.push(w.artifact("1.5.0").intent("    env: {TRY: again}"))
+	w.promotion("checkout-3/production/promote-1", "succeeded")
+	require.Equal(t, "1.5.0", answers(address))
+	require.Contains(t, w.data(0, "audit", "list", "--action", "node.removed"), "burnt down")
+	w.verified()
+}
+
 func TestAPersonMayStopWhatWaits(t *testing.T) {
 	w := newWorld(t)
 	node, address := w.live("1.4.2")

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -173,10 +174,14 @@ func (w *world) startServe() {
 	})
 }
 
+// lastPort is the port that was handed out last: whoever got it may not listen yet.
+var lastPort atomic.Int32
+
 // freeAddress is a loopback address below the ephemeral ports that nobody has.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for port := 20000 + os.Getpid()%8000; port < 32768; port++ {
+	lastPort.CompareAndSwap(0, int32(20000+os.Getpid()%8000))
+	for port := lastPort.Add(1); port < 32768; port = lastPort.Add(1) {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			defer l.Close()
