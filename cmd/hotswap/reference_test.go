@@ -14,7 +14,7 @@ func TestTheReferenceOfTheCommandLineIsCurrent(t *testing.T) {
 	const file = "../../docs/reference/cli.md"
 	var b strings.Builder
 	b.WriteString("# Command line\n\nMade from the program by `go test ./cmd/hotswap -run Reference -update`; `hotswap COMMAND --help` says the same.\n" +
-		"Every example is run by `tests/docs`.\n\nData goes to standard output, talk to standard error. Exit codes:\n\n" +
+		"Every example is run by `tests/docs` (those of the demo with `-docs.all`).\n\nData goes to standard output, talk to standard error. Exit codes:\n\n" +
 		"| Code | Meaning |\n|---|---|\n")
 	for code, meaning := range []string{
 		"it worked", "it was tried and did not work; `hotswap audit verify`: tampered", "called wrongly; `hotswap audit verify`: could not decide",
