@@ -18,8 +18,7 @@ build: ## build bin/hotswap
 demo: ## see a commit reach nodes under load; ARGS=--once ends by itself, ARGS="--once --chaos" kills parts
 	@echo "hotswap demo  (everything on 127.0.0.1, data in ./.hotswap, nothing leaves this machine)"
 	@tests/need.sh go git postgres
-	@echo "  build      compiling, about a minute the first time"
-	@$(GO) build -trimpath -o $(BIN) ./cmd/hotswap
+	@tests/build.sh $(BIN)
 	@exec $(BIN) demo $(ARGS)
 
 test: check ## everything that proves the product, on real servers; installs what is missing

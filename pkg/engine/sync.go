@@ -198,7 +198,7 @@ func (d *reader) commit(ctx context.Context, c gitrepo.Commit) error {
 		names := slices.Sorted(maps.Keys(refused))
 		d.status(c, false, summary(problems, released, names), texts(problems, refused))
 	default:
-		d.status(c, true, fmt.Sprintf("%d intents valid, %d released", len(now.set.Deployments), len(released)), "")
+		d.status(c, true, fmt.Sprintf("%s valid, %d released", count(len(now.set.Deployments), "intent"), len(released)), "")
 	}
 	maps.Copy(d.environments, now.set.Environments)
 	d.before, d.sync.To, d.lost = now, c.SHA, false
@@ -350,10 +350,7 @@ func summary(problems []intent.Problem, released, refused []string) string {
 			n++
 		}
 	}
-	s := fmt.Sprintf("%d problems", n)
-	if n == 1 {
-		s = "1 problem"
-	}
+	s := count(n, "problem")
 	if len(refused) > 0 {
 		s += "; refused: " + strings.Join(refused, ", ")
 	}
@@ -361,6 +358,14 @@ func summary(problems []intent.Problem, released, refused []string) string {
 		s += "; released: " + strings.Join(released, ", ")
 	}
 	return s + "; what runs is untouched by what was refused"
+}
+
+// count returns "1 intent", "2 intents".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // maxDetail bounds the text of a status, in bytes.
