@@ -80,6 +80,8 @@ var adaptions = []adaption{
 	{"hotswap demo-load", "--for 1m", "--for 1s"},
 	{"hotswap demo-load", "127.0.0.1:20080", "$WEB"},
 	{"hotswap abort", "checkout-3", "checkout-4"},
+	{"hotswap node remove", "shop-3", "web-1"},
+	{"hotswap node remove", "qa-1", "qa-2"},
 	{"hotswap module sign", "sha256:0b31…", "$DIGEST"},
 	{"hotswap demo", "hotswap demo --once", "env --chdir=$SOURCES hotswap demo --data $WORLD/demo --once"},
 }
