@@ -5,3 +5,6 @@ ALTER TABLE audit_leaves DROP CONSTRAINT audit_leaves_pkey, ADD PRIMARY KEY (ten
 -- The Git object id of the intent that a release was made of. An intent whose
 -- blob is the newest release's is released already, whatever else changed.
 ALTER TABLE releases ADD COLUMN blob text NOT NULL DEFAULT '';
+
+-- The first month gets its partition before its first row: later is too late.
+SELECT audit_partition(now()::date);
