@@ -50,6 +50,7 @@ var policy = map[auth.Action]struct {
 	auth.PromotionStop:   {"admin deployer", false},
 	auth.SlotClean:       {"admin", false},
 	auth.JoinTokenCreate: {"admin", false},
+	auth.NodeRemove:      {"admin", false},
 	auth.NodeWanted:      {"node", false},
 	auth.NodeReport:      {"node", false},
 	"no.such.action":     {"", false},

@@ -130,7 +130,7 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 	case err != nil:
 		return err
 	case !same:
-		return fmt.Errorf("a node of this name has other labels: %w", ErrConflict)
+		return fmt.Errorf("a node of this name has other labels; hotswap node remove %s comes first: %w", name, ErrConflict)
 	}
 	b := &pgx.Batch{}
 	b.Queue("UPDATE join_tokens SET used_by = $3 WHERE (tenant, hash) = ($1, $2)", tenant, hash, name)

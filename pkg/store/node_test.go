@@ -75,6 +75,12 @@ func TestWhoMayAddANodeToOneEnvironmentCannotTakeTheNameOfANodeOfAnother(t *test
 	require.Equal(t, strings.Repeat("a", 32), string(key))
 	_, err = b.joins(b.token(map[string]string{"environment": "production"}), "prod-1", "b", nil)
 	require.NoError(t, err, "a reinstalled node with a token of its own environment gets its name back")
+	require.NoError(t, b.store.RemoveNode(t.Context(), tenant, "prod-1", ann, "it is a machine of qa now"))
+	_, err = b.store.NodeKey(t.Context(), "acme.prod-1")
+	require.ErrorIs(t, err, store.ErrNotFound, "its key is worth nothing any more")
+	require.ErrorIs(t, b.store.RemoveNode(t.Context(), tenant, "prod-1", ann, "again"), store.ErrNotFound)
+	_, err = b.joins(b.token(map[string]string{"environment": "qa"}), "prod-1", "c", nil)
+	require.NoError(t, err)
 	for _, id := range []string{"acme.nobody", "globex.prod-1", "acme", ".prod-1", "acme.prod-1.x"} {
 		_, err := b.store.NodeKey(t.Context(), id)
 		require.ErrorIs(t, err, store.ErrNotFound, id)
