@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/secret"
 )
 
@@ -45,7 +46,8 @@ type GitOptions struct {
 	Root string // folder of the bare repositories: Root/acme/deploy.git
 	// Authenticate proves a user by HTTP basic authentication and names the principal.
 	Authenticate func(ctx context.Context, user string, password secret.Secret) (principal string, ok bool)
-	// Authorize returns nil when the principal may do the action to the repository (acme/deploy).
+	// Authorize returns nil when the principal may do the action to the repository (acme/deploy), an error that wraps
+	// auth.ErrDenied when not, and any other error when it cannot tell: that is answered 503.
 	Authorize func(ctx context.Context, principal, action, repository string) error
 	// WebhookURL gets a signed push event for each branch that a push changed. Empty: none.
 	WebhookURL string
@@ -184,7 +186,7 @@ func (g *GitServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := g.options.Authorize(ctx, principal, q.action(), q.repository); err != nil {
-		http.Error(w, "forbidden", http.StatusForbidden)
+		g.refuse(w, q, err)
 		return
 	}
 	if _, err := os.Stat(filepath.Join(q.path, "HEAD")); err != nil {
@@ -201,6 +203,18 @@ func (g *GitServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer r.Body.Close()
 	g.backend(principal).ServeHTTP(w, forBackend(r))
+}
+
+// refuse answers whoever may not, and whoever cannot be told: what cannot be
+// recorded is not done, and says so in other words than a refusal.
+func (g *GitServer) refuse(w http.ResponseWriter, q gitRequest, err error) {
+	if errors.Is(err, auth.ErrDenied) {
+		http.Error(w, "forbidden", http.StatusForbidden)
+		return
+	}
+	g.options.Log.Error("authorize", "repository", q.repository, "action", q.action(), "error", err)
+	w.Header().Set("Retry-After", "5")
+	http.Error(w, "try again: the database cannot be written", http.StatusServiceUnavailable)
 }
 
 func (g *GitServer) principal(r *http.Request) (string, bool) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/platform"
 	"hotswap.dev/hotswap/pkg/secret"
@@ -71,7 +72,7 @@ func newGitForge(t *testing.T, change func(*platform.GitOptions)) *gitForge {
 			if principal == "ann" || principal == "reader" && action == platform.ActionRead && repository == "acme/deploy" {
 				return nil
 			}
-			return errors.New("no")
+			return auth.ErrDenied
 		},
 	}
 	if change != nil {

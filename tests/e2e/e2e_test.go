@@ -186,6 +186,20 @@ func (w *world) post(id, secret, body string) int {
 	return resp.StatusCode
 }
 
+// askToPush opens a push as git does and returns the status.
+func (w *world) askToPush() int {
+	w.t.Helper()
+	raw, err := os.ReadFile(w.path("data", "secrets", "git-admin"))
+	require.NoError(w.t, err)
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.url+"/git/acme/deploy.git/info/refs?service=git-receive-pack", nil)
+	require.NoError(w.t, err)
+	req.SetBasicAuth("admin", string(bytes.TrimSpace(raw)))
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(w.t, err)
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
 func (w *world) secret() string {
 	w.t.Helper()
 	raw, err := os.ReadFile(w.path("data", "secrets", "webhook"))
@@ -239,8 +253,10 @@ func TestADatabaseThatTakesNoWritesAcknowledgesNothing(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, 503, w.askToPush(), "whoever cannot be recorded may not push, and is not told that it is forbidden")
 	w.sql(`SET default_transaction_read_only = off; BEGIN READ WRITE; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database()); END $$; COMMIT`)
 	require.Equal(t, "0", w.sql("SELECT count(*)::text FROM inbox"))
+	w.eventually("pushes are taken again", func() bool { return w.askToPush() == 200 })
 	w.eventually("it accepts again", func() bool { return w.post("d-1", w.secret(), body) == 202 })
 }
 
@@ -248,6 +264,8 @@ func TestTamperingIsFound(t *testing.T) {
 	w := newWorld(t)
 	w.live("1.4.2")
 	w.verified()
+	w.write("kept.keys", w.data(0, "audit", "keys"))
+	w.data(0, "audit", "verify", "--keys", w.path("kept.keys"))
 	w.sql(`UPDATE audit SET header = replace(header, 'the slot is free', 'nothing to see') WHERE action = 'promotion.started'`)
 	require.Contains(t, w.data(1, "audit", "verify"), "it was edited")
 	w.sql(`UPDATE promotions SET status = 'failed' WHERE status = 'succeeded'`)
