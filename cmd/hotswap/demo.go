@@ -111,5 +111,8 @@ func (d *demo) stop() error {
 	if d.parts.cluster != nil {
 		err = errors.Join(err, d.parts.cluster.Stop(ctx))
 	}
+	for _, lock := range d.parts.reserved {
+		err = errors.Join(err, lock.Close())
+	}
 	return err
 }

@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/audit"
@@ -40,6 +42,7 @@ type demoParts struct {
 	nodes        []demoNode
 	modules      map[string]demoModule // by version
 	url          string
+	reserved     []*os.File // locks of the ports, until the end
 }
 
 func (d *demo) repositoryURL() string {
@@ -99,12 +102,10 @@ func (d *demo) startPostgres(ctx context.Context) error {
 // operator would.
 func (d *demo) startFunctions(ctx context.Context) error {
 	began := time.Now()
-	free, err := listen(demoListen)
+	address, err := d.reserve(demoListen)
 	if err != nil {
 		return err
 	}
-	address := free.Addr().String()
-	_ = free.Close() // serve takes it next; should somebody else, it says so and ends
 	if err := os.Remove(filepath.Join(d.data, serveFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -132,11 +133,10 @@ func (d *demo) startNodes(ctx context.Context) error {
 	d.parts.nodes = []demoNode{
 		{name: "dev-1", environment: "development"}, {name: "prod-1", environment: "production"}, {name: "prod-2", environment: "production"},
 	}
-	port := demoNodePorts
 	for i := range d.parts.nodes {
 		n := &d.parts.nodes[i]
 		var err error
-		if n.address, err = d.nodeAddress(n.name, &port); err != nil {
+		if n.address, err = d.nodeAddress(n.name); err != nil {
 			return err
 		}
 		if err := d.startNode(ctx, *n); err != nil {
@@ -148,18 +148,47 @@ func (d *demo) startNodes(ctx context.Context) error {
 }
 
 // nodeAddress is where a node listens: as in the last run, or the next free port.
-func (d *demo) nodeAddress(name string, port *int) (string, error) {
+func (d *demo) nodeAddress(name string) (string, error) {
 	file := d.path(name + ".address")
+	want := fmt.Sprintf("127.0.0.1:%d", demoNodePorts)
 	if b, err := os.ReadFile(file); err == nil {
-		return strings.TrimSpace(string(b)), nil
+		want = strings.TrimSpace(string(b))
 	}
-	l, err := listen(fmt.Sprintf("127.0.0.1:%d", *port))
+	address, err := d.reserve(want)
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
-	*port = l.Addr().(*net.TCPAddr).Port + 1
-	return l.Addr().String(), os.WriteFile(file, []byte(l.Addr().String()+"\n"), 0o600)
+	return address, os.WriteFile(file, []byte(address+"\n"), 0o600)
+}
+
+// reserve returns the address, or the one with the next port that is free and
+// that no other demo of this machine has reserved: its child listens only later.
+// The reservation ends with this process.
+func (d *demo) reserve(address string) (string, error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	first, err := strconv.Atoi(text)
+	if err != nil {
+		return "", err
+	}
+	for port := first; port < first+portsToTry; port++ {
+		lock, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("hotswap-demo-%d-%d.lock", os.Getuid(), port)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return "", fmt.Errorf("reserve port %d: %w", port, err)
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			free := net.JoinHostPort(host, strconv.Itoa(port))
+			if l, err := net.Listen("tcp", free); err == nil {
+				_ = l.Close()
+				d.parts.reserved = append(d.parts.reserved, lock)
+				return free, nil
+			}
+		}
+		_ = lock.Close()
+	}
+	return "", fmt.Errorf("no free port from %d to %d", first, first+portsToTry-1)
 }
 
 func (d *demo) startNode(ctx context.Context, n demoNode) error {
