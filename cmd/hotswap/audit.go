@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,8 +18,8 @@ import (
 )
 
 func auditCommand() *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "Verify, replay and list the audit trail"}
-	c.AddCommand(auditVerifyCommand(), auditReplayCommand(), auditListCommand())
+	c := &cobra.Command{Use: "audit", Short: "Verify, replay and list the audit trail, and print its key"}
+	c.AddCommand(auditVerifyCommand(), auditReplayCommand(), auditListCommand(), auditKeysCommand())
 	return c
 }
 
@@ -234,4 +235,23 @@ func printAuditRows(w io.Writer, format string, rows []store.AuditRow) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.At.UTC().Format("2006-01-02 15:04:05"), leaf, r.Actor.Name, r.Action, r.Subject, r.Reason)
 	}
 	return t.Flush()
+}
+
+func auditKeysCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "keys",
+		Short: "Print the public key that audit rows are signed with",
+		Long: `Keys prints the base64 of the installation's public audit key, as audit verify --keys reads it.
+Keep it elsewhere: whoever can write the data folder could replace key and trail together.`,
+		Example: "  hotswap audit keys >audit-keys.txt\n  hotswap audit keys --data /var/lib/hotswap",
+		Args:    usageArgs(cobra.NoArgs),
+	}
+	data := dataFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withInstallation(c, *data, func(_ context.Context, in *installation) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), base64.StdEncoding.EncodeToString(in.secrets.Audit.Public()))
+			return err
+		})
+	}
+	return c
 }

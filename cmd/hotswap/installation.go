@@ -19,7 +19,8 @@ import (
 )
 
 // A serveFile tells commands on the same machine how to reach what is served
-// from a data folder. It holds no secret: the password is in a file of its own.
+// from a data folder. The password is in a file of its own, unless a database
+// URL was given that holds one; so the file is readable by its owner only.
 type serveFile struct {
 	DSN        string `json:"dsn"` // of the application role, with passfile
 	URL        string `json:"url"` // of the gateway
