@@ -8,6 +8,8 @@ have() {
     go)       command -v go >/dev/null ;;
     git)      command -v git >/dev/null && [ -x "$(git --exec-path)/git-http-backend" ] ;;
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+    psql)     command -v psql >/dev/null ;;
+    curl)     command -v curl >/dev/null ;;
     cc)       command -v gcc >/dev/null || command -v cc >/dev/null ;;
     *)        echo "need.sh: unknown tool $1" >&2; exit 2 ;;
   esac
@@ -17,6 +19,8 @@ package() {
   case $1 in
     git) echo git ;;
     postgres) echo postgresql ;;
+    psql) echo postgresql-client ;;
+    curl) echo curl ;;
     cc) echo 'gcc libc6-dev' ;; # the race detector links with C
   esac
 }

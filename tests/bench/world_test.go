@@ -36,13 +36,13 @@ var hookSecret = secret.New([]byte("a secret of the benchmarks only"))
 
 // A world is a durable PostgreSQL on disk with the functions before it.
 type world struct {
-	store  *store.Store
-	dsn    string // of the application role
-	admin  string // of the superuser
-	url    string // of the functions
-	keys   audit.Keys
-	bare   string
-	clone  string
+	store *store.Store
+	dsn   string // of the application role
+	admin string // of the superuser
+	url   string // of the functions
+	keys  audit.Keys
+	bare  string
+	clone string
 }
 
 // newWorld starts everything in this process. The database flushes to disk, as in earnest.
