@@ -80,8 +80,19 @@ schema is not current.`,
 	return c
 }
 
-// serve runs until ctx ends or a part of it does.
-func serve(ctx context.Context, o serveOptions, out io.Writer) (err error) {
+// serve runs until ctx ends or a part of it does. Whoever ends it while it
+// starts gets no error: it was told to end.
+func serve(ctx context.Context, o serveOptions, out io.Writer) error {
+	started := false
+	err := startAndServe(ctx, o, out, &started)
+	if err != nil && !started && ctx.Err() != nil {
+		slog.InfoContext(ctx, "ended before it was ready", "while", err)
+		return nil
+	}
+	return err
+}
+
+func startAndServe(ctx context.Context, o serveOptions, out io.Writer, started *bool) (err error) {
 	dir, err := platform.OpenDataDir(o.data)
 	if err != nil {
 		return err
@@ -113,6 +124,7 @@ func serve(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		_ = listener.Close()
 		return err
 	}
+	*started = true
 	return s.run(ctx, listener, database.done)
 }
 
