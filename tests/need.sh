@@ -33,7 +33,8 @@ if [[ " ${missing[*]} " == *" go "* ]]; then
   echo "Go 1.26 or later is missing: https://go.dev/doc/install" >&2
   exit 1
 fi
-packages=$(for tool in "${missing[@]}"; do package "$tool"; done | xargs)
+packages=$(for tool in "${missing[@]}"; do package "$tool"; done)
+packages=${packages//$'\n'/ }
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
   echo "installing $packages" >&2
   # Servers must not start by themselves: we start our own.
