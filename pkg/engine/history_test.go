@@ -256,7 +256,7 @@ func TestARepositoryThatCannotBeOpenedBacksOffSaysWhyAndStopsNobody(t *testing.T
 		w.run()
 	}
 	require.Equal(t, []string{"checkout-1 1.0.0"}, w.releases())
-	require.Equal(t, []string{"3 t"}, w.query("SELECT attempts || ' ' || left((wake_at > now())::text, 1) FROM due WHERE id = 'broken'"))
+	require.Equal(t, []string{"t"}, w.query("SELECT left((attempts >= 3 AND lease_until IS NULL)::text, 1) FROM due WHERE id = 'broken'"), "tried each time, and given back")
 	rows, err := w.store.Repositories(t.Context(), tenant)
 	require.NoError(t, err)
 	require.Len(t, rows, 2)

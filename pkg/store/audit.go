@@ -11,9 +11,15 @@ import (
 	"hotswap.dev/hotswap/pkg/audit"
 )
 
-// insertRow stores a signed row. Its id is derived from what happened, so the
-// same thing told twice is an error of the primary key and not a second row.
-const insertRow = "INSERT INTO audit (month, tenant, id, header, writer, signature) VALUES ($1, $2, $3, $4, $5, $6)"
+// insertRow returns the statement that stores a signed row, and with it that it
+// has no leaf yet. A row's id is derived from what happened, so the same thing
+// told twice is an error of the primary key, or nothing, and never a second row.
+func insertRow(conflict string) string {
+	return `WITH row AS (
+			INSERT INTO audit (month, tenant, id, header, writer, signature) VALUES ($1, $2, $3, $4, $5, $6)` + conflict + `
+			RETURNING tenant, month, id
+		) INSERT INTO audit_pending (tenant, month, id) SELECT tenant, month, id FROM row`
+}
 
 // queueRows adds the audit rows of a change to the batch that makes it.
 func (s *Store) queueRows(b *pgx.Batch, rows []audit.Row) error {
@@ -35,7 +41,7 @@ func (s *Store) queueSigned(b *pgx.Batch, rows []audit.Row, conflict string) err
 		if err != nil {
 			return err
 		}
-		b.Queue(insertRow+conflict, month(r), r.Tenant, r.ID, string(signed.Header), signed.Writer, signed.Signature)
+		b.Queue(insertRow(conflict), month(r), r.Tenant, r.ID, string(signed.Header), signed.Writer, signed.Signature)
 	}
 	return nil
 }
@@ -102,11 +108,11 @@ func (s *Store) sequenceAll(ctx context.Context, tenant, lock string) (int, erro
 	}
 }
 
-// A row without a leaf, found by anti-join: an id cursor would step over rows
-// that commit late.
-const unsequencedQuery = `SELECT a.month, a.id, a.header, a.writer, a.signature FROM audit a
-	WHERE a.tenant = $1 AND NOT EXISTS (SELECT FROM audit_leaves l WHERE (l.tenant, l.month, l.id) = (a.tenant, a.month, a.id))
-	ORDER BY a.month, a.header::jsonb ->> 'at', a.id LIMIT $2`
+// Rows without a leaf are found by the note that was written with them: a
+// cursor over ids or times would step over rows that commit late.
+const unsequencedQuery = `SELECT a.month, a.id, a.header, a.writer, a.signature
+	FROM audit_pending p JOIN audit a USING (tenant, month, id)
+	WHERE p.tenant = $1 ORDER BY a.month, a.header::jsonb ->> 'at', a.id LIMIT $2`
 
 type unsequenced struct {
 	Month  time.Time
@@ -152,6 +158,7 @@ func (s *Store) grow(ctx context.Context, tx pgx.Tx, tenant string, todo []unseq
 		leaf := audit.Signed{Header: []byte(u.Header), Writer: u.Writer, Signature: u.Sig}.Leaf()
 		b.Queue("INSERT INTO audit_leaves (tenant, log, position, month, id, hash) VALUES ($1, $2, $3, $4, $5, $6)",
 			tenant, log, heads[log].Size, u.Month, u.ID, leaf[:])
+		b.Queue("DELETE FROM audit_pending WHERE (tenant, month, id) = ($1, $2, $3)", tenant, u.Month, u.ID).Exec(changesOne)
 		heads[log] = heads[log].Append(leaf)
 		touched[log] = true
 	}

@@ -134,6 +134,9 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 	}
 	b := &pgx.Batch{}
 	b.Queue("UPDATE join_tokens SET used_by = $3 WHERE (tenant, hash) = ($1, $2)", tenant, hash, name)
+	for _, table := range []string{"wanted", "reports"} { // with other labels it is another node
+		b.Queue("DELETE FROM "+table+" o USING nodes n WHERE (o.tenant, o.node) = ($1, $2) AND (n.tenant, n.name) = ($1, $2) AND n.labels <> $3", tenant, name, labels)
+	}
 	b.Queue(`INSERT INTO nodes (tenant, name, labels, public_key) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (tenant, name) DO UPDATE SET labels = excluded.labels, public_key = excluded.public_key, left_at = NULL, boot = 0, seq = 0`,
 		tenant, name, labels, []byte(key))

@@ -43,7 +43,7 @@ func afterwards(ctx context.Context, s *Store, err error) error {
 			return err
 		}
 		_, _ = tx.Exec(ctx, "SELECT set_config('hotswap.tenant', $1, true)", r.Tenant)
-		_, _ = tx.Exec(ctx, insertRow+" ON CONFLICT DO NOTHING", month(r), r.Tenant, r.ID, string(signed.Header), signed.Writer, signed.Signature)
+		_, _ = tx.Exec(ctx, insertRow(" ON CONFLICT DO NOTHING"), month(r), r.Tenant, r.ID, string(signed.Header), signed.Writer, signed.Signature)
 		if err := tx.Commit(ctx); err != nil {
 			return err
 		}

@@ -88,6 +88,9 @@ func (s *Store) Ready(ctx context.Context) error {
 // within runs fn in one transaction of the tenant. The context's deadline holds
 // for all of it. fn must use tx and nothing else.
 func (s *Store) within(ctx context.Context, tenant string, fn func(tx pgx.Tx) error) error {
+	if tenant == "" || strings.ContainsRune(tenant, 0) {
+		return fmt.Errorf("tenant %q: %w", tenant, ErrNotFound)
+	}
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: "BEGIN; " + nameTenant(tenant)}, fn)
 	return afterwards(ctx, s, err)
 }
@@ -96,7 +99,7 @@ func (s *Store) within(ctx context.Context, tenant string, fn func(tx pgx.Tx) er
 // goes with BEGIN in one round trip, which takes no parameters; the name is
 // quoted by the rules of standard_conforming_strings.
 func nameTenant(tenant string) string {
-	return "SELECT set_config('hotswap.tenant', '" + strings.ReplaceAll(strings.ReplaceAll(tenant, "\x00", ""), "'", "''") + "', true)"
+	return "SELECT set_config('hotswap.tenant', '" + strings.ReplaceAll(tenant, "'", "''") + "', true)"
 }
 
 // now returns the transaction's time, UTC, in microseconds.
