@@ -28,6 +28,9 @@ const (
 	// recheck is how often a waiting call looks by itself: a hint may be lost,
 	// or reach another replica.
 	recheck = time.Second
+	// rest is the least time between two looks of a waiting call: whoever floods
+	// the function with hints must not flood the database.
+	rest = 10 * time.Millisecond
 	// hintTime bounds a hint. A lost one costs a tick, never a report.
 	hintTime = 50 * time.Millisecond
 )
@@ -139,8 +142,7 @@ func (h *handler) wanted(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "body is not a wanted request", http.StatusBadRequest)
 		return
 	}
-	end := time.NewTimer(min(max(q.Wait, 0), maxWait))
-	defer end.Stop()
+	end := time.Now().Add(min(max(q.Wait, 0), maxWait))
 	for {
 		woken := h.wake.next() // before the look, so that no hint falls between
 		orders, err := h.Fleet.Orders(r.Context(), tenant, node)
@@ -148,23 +150,35 @@ func (h *handler) wanted(w http.ResponseWriter, r *http.Request) {
 			unavailable(w, r, err)
 			return
 		}
-		if news := newer(orders, q.Known); len(news) > 0 {
+		news := newer(orders, q.Known)
+		if len(news) > 0 || !time.Now().Before(end) {
 			function.WriteJSON(w, http.StatusOK, target.Wanted{Orders: news})
 			return
 		}
-		again := time.NewTimer(recheck)
-		select {
-		case <-woken:
-		case <-again.C:
-		case <-end.C:
-			again.Stop()
-			function.WriteJSON(w, http.StatusOK, target.Wanted{Orders: []target.Order{}})
-			return
-		case <-r.Context().Done():
-			again.Stop()
+		if !pause(r.Context(), woken, time.Until(end)) {
 			return
 		}
-		again.Stop()
+	}
+}
+
+// pause waits until it is woken, it is time to look again, or left has passed;
+// at least for the rest between two looks. False: the caller is gone.
+func pause(ctx context.Context, woken <-chan struct{}, left time.Duration) bool {
+	settle := time.NewTimer(rest)
+	defer settle.Stop()
+	again := time.NewTimer(min(recheck, left))
+	defer again.Stop()
+	select {
+	case <-woken:
+	case <-again.C:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-settle.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -174,7 +188,7 @@ func newer(orders []target.Order, known []target.Known) []target.Order {
 	for _, k := range known {
 		at[k.Place] = k.Position
 	}
-	var out []target.Order
+	out := []target.Order{}
 	for _, o := range orders {
 		if o.Position.Newer(at[o.Place]) {
 			out = append(out, o)
