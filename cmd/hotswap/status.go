@@ -44,9 +44,10 @@ func statusCommand() *cobra.Command {
 
 // A status is what `hotswap status` shows.
 type status struct {
-	Promotions []store.PromotionRow `json:"promotions"`
-	Nodes      []store.NodeRow      `json:"nodes"`
-	Commits    []store.CommitStatus `json:"commits"`
+	Promotions   []store.PromotionRow  `json:"promotions"`
+	Nodes        []store.NodeRow       `json:"nodes"`
+	Commits      []store.CommitStatus  `json:"commits"`
+	Repositories []store.RepositoryRow `json:"repositories"`
 }
 
 func readStatus(ctx context.Context, in *installation, limit int) (s status, err error) {
@@ -57,6 +58,9 @@ func readStatus(ctx context.Context, in *installation, limit int) (s status, err
 		return s, err
 	}
 	if s.Nodes, err = in.store.Nodes(ctx, in.Tenant); err != nil {
+		return s, err
+	}
+	if s.Repositories, err = in.store.Repositories(ctx, in.Tenant); err != nil {
 		return s, err
 	}
 	s.Commits, err = in.store.Statuses(ctx, in.Tenant, in.Repository, limit)
@@ -85,6 +89,17 @@ func writeStatus(w io.Writer, s status) error {
 	fmt.Fprintln(t, "\nNODE\tPLACE\tACTIVE\tSTANDBY\tADDRESS\tSEEN")
 	for _, n := range s.Nodes {
 		writeNode(t, n)
+	}
+	fmt.Fprintln(t, "\nREPOSITORY\tBRANCH\tREAD TO\tSTATE")
+	for _, r := range s.Repositories {
+		state := "read"
+		switch {
+		case r.Waiting != nil:
+			state = "waits: " + r.Waiting.What + " (" + r.Waiting.Evidence + ")"
+		case r.SyncedAt == nil:
+			state = "nothing pushed yet"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.12s\t%s\n", r.Name, r.Branch, r.Synced, state)
 	}
 	fmt.Fprintln(t, "\nCOMMIT\tCHECK\tRESULT\tWHAT")
 	for _, c := range s.Commits {
