@@ -1,5 +1,6 @@
-// Package function hosts one http.Handler as a function: limits, deadline,
-// health, and one log line per call. It knows nothing of what the handler does.
+// Package function hosts one http.Handler as a function: deadline, a bound on
+// calls side by side, health, and one log line per call. It knows nothing of what
+// the handler does; a handler that reads a body bounds it, see [Body].
 package function
 
 import (
@@ -14,9 +15,6 @@ import (
 	"time"
 )
 
-// MaxBody is the most that a function reads of a request, in bytes.
-const MaxBody = 5 << 20
-
 // Limits bound one function. Zero values mean the defaults.
 type Limits struct {
 	Deadline    time.Duration // of one call; default 50 s
@@ -24,7 +22,7 @@ type Limits struct {
 }
 
 // Host returns h with what every function has: GET /_/health and /_/ready, a
-// body limit, a deadline, a bound on concurrent calls, and a log line with the
+// deadline, a bound on concurrent calls, and a log line with the
 // call's id. Ready says whether the function could do its work now.
 func Host(name string, h http.Handler, ready func(ctx context.Context) error, l Limits) http.Handler {
 	if l.Deadline == 0 {
