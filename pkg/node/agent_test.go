@@ -104,6 +104,28 @@ func TestAnActiveThatIsNeverHealthyLeavesTheOldOneServing(t *testing.T) {
 	require.Equal(t, pid, s.pid(address))
 }
 
+func TestAStandbyIsPreparedAndSeenBesideAnActiveThatCannotBeHad(t *testing.T) {
+	for name, serves := range map[string]bool{"nothing serves": false, "an older one serves": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory(t)
+			s.o.Restart.Tries = 1
+			s.start()
+			if serves {
+				s.order(s.instance("1.4.2"), nil)
+			}
+			broken, mended := s.instance("1.5.0", "-exit=no"), s.instance("1.5.1")
+			s.send(broken, nil)
+			s.await(func(p target.PlaceReport) bool { return p.RefusedFor == broken.Digest })
+			s.send(broken, mended)
+			p := s.await(func(p target.PlaceReport) bool { return p.Refused != "" && runs(p.Standby, mended) })
+			require.Equal(t, broken.Digest, p.RefusedFor)
+			s.send(mended, broken)
+			p = s.await(func(p target.PlaceReport) bool { return runs(p.Active, mended) })
+			require.Empty(t, p.Refused+p.RefusedFor)
+		})
+	}
+}
+
 func TestAModuleThatKeepsExitingFailsWithItsLastWords(t *testing.T) {
 	s := newStory(t)
 	s.o.Restart.Tries = 2

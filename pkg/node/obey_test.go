@@ -77,6 +77,24 @@ func TestAnOrderThatCannotBeObeyedMovesThePositionAndLeavesTheOrder(t *testing.T
 	require.Contains(t, entry.Refused, "name is not a DNS label")
 }
 
+func TestAReportNeverAnswersAnOrderWithWhatWasTrueUnderTheOneBefore(t *testing.T) {
+	a := quietAgent(t)
+	bad, good := orderAt(1, 1), orderAt(1, 2)
+	bad.Active = someInstance()
+	bad.Active.Module.Name = "../evil"
+	for _, o := range []target.Order{bad, good} {
+		_, err := a.take([]target.Order{o})
+		require.NoError(t, err)
+		p := a.place(o.Place)
+		early, _ := p.report()
+		require.NotEqual(t, o.Position, early.Position, "the place has not looked at it yet")
+		p.reconcile()
+		report, _ := p.report()
+		require.Equal(t, o.Position, report.Position)
+		require.Equal(t, o.Active == nil, report.Refused == "", report.Refused)
+	}
+}
+
 func TestOrdersThatCouldReachAPathOrACommandLineAreRefused(t *testing.T) {
 	cases := map[string]func(o *target.Order){
 		"a deployment with a slash":       func(o *target.Order) { o.Place.Deployment = "a/b" },

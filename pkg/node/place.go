@@ -37,7 +37,9 @@ type runningPlace struct {
 	serving   *instance // what proxy.current holds
 	front     *front
 	inherited map[string]*net.TCPListener // from the agent before, by address
+	looked    target.Position             // of the newest order that reconcile has acted on
 	refused   string                      // why the order cannot be followed, for people
+	cannot    string                      // digest of the wanted active when that is what refused is about
 	blocked   *failure                    // why the wanted active, though healthy, cannot serve
 }
 
@@ -105,18 +107,20 @@ func (p *runningPlace) reconcile() bool {
 	}
 	s := p.st.get()
 	entry := *s.placeOf(p.key)
-	was := p.refused
-	p.refused, p.blocked = entry.Refused, nil
+	was, before := p.refused, p.looked
+	p.refused, p.cannot, p.blocked, p.looked = entry.Refused, "", nil, entry.Position
 	p.startWanted(entry)
 	err := p.serve(entry)
 	if err != nil {
 		p.m.log.Warn("place cannot obey", "place", placeName(p.key), "error", err)
 		p.refused = oneSentence(err.Error())
 	} else if p.refused == "" {
-		p.refused = p.explain(entry.Order)
+		if p.refused = p.explain(entry.Order); p.refused != "" {
+			p.cannot = entry.Order.Active.Digest
+		}
 	}
 	p.endUnwanted(entry.Order)
-	if p.refused != was {
+	if p.refused != was || p.looked != before {
 		p.tell()
 	}
 	return err == nil

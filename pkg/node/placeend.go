@@ -112,13 +112,15 @@ type watched struct {
 // report says what is to be seen of the place. Active is what serves; while
 // nothing does, it is what is on its way to, but never as healthy: whoever reads
 // that a healthy instance is active may rely on it that it takes the traffic.
-// Standby is the other one, and if there are more, the one that the order wants most.
+// Standby is the other one, and if there are more, the one that the order wants most
+// and that can be had: a standby is what may mend a place whose active cannot.
 func (p *runningPlace) report() (target.PlaceReport, []watched) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.st.get()
 	entry := s.placeOf(p.key)
-	out := target.PlaceReport{Place: p.key, Position: entry.Position, Refused: p.refused}
+	// What is seen answers the order that was acted on, not one that came after it.
+	out := target.PlaceReport{Place: p.key, Position: p.looked, Refused: p.refused, RefusedFor: p.cannot}
 	if p.front != nil {
 		out.Address = p.front.address
 	}
@@ -142,6 +144,9 @@ func (p *runningPlace) report() (target.PlaceReport, []watched) {
 		} else {
 			active, out.Active = wantedActive, r
 		}
+	}
+	if p.cannot != "" {
+		wantedActive, wantedStandby = wantedStandby, wantedActive
 	}
 	others := append([]*instance{wantedActive, wantedStandby}, slices.Collect(maps.Values(p.instances))...)
 	for _, i := range others {

@@ -38,7 +38,7 @@ func (d *decider) watch(judge func(Unit, *target.PlaceReport) (standing, string)
 		switch {
 		case s.obs.Gone:
 			s.at, s.why = gone, "the node left the fleet"
-		case report != nil && report.Refused != "":
+		case report != nil && report.Refused != "" && !d.mends(u, report):
 			s.at, s.why = broken, report.Refused
 		case report != nil:
 			s.at, s.why = judge(u, report)
@@ -49,6 +49,12 @@ func (d *decider) watch(judge func(Unit, *target.PlaceReport) (standing, string)
 		out = append(out, s)
 	}
 	return out
+}
+
+// mends reports whether all that a unit refuses is the former instance while its
+// successor is prepared: what is broken must not keep out what repairs it.
+func (d *decider) mends(u Unit, r *target.PlaceReport) bool {
+	return d.State.Phase == Preparing && u.Former != nil && r.RefusedFor == u.Former.Digest && r.RefusedFor != d.State.Spec.Instance.Digest
 }
 
 // lastWord is when the node was last heard, or since when it was waited for.
@@ -156,10 +162,8 @@ func (d *decider) preparing() {
 // withdraw ends a promotion before any unit was switched: the standby is taken
 // back and what ran goes on, so the slot stays clean.
 func (d *decider) withdraw(all []seen, status Status, action, reason string) {
-	for _, s := range all {
-		if s.at != gone {
-			d.order(s.unit.Node, s.obs.Wanted, s.unit.Former, nil)
-		}
+	for _, s := range all { // also of a node that left: it may join again
+		d.order(s.unit.Node, s.obs.Wanted, s.unit.Former, nil)
 	}
 	d.finish(status, false, action, reason)
 }
@@ -197,10 +201,13 @@ func (d *decider) stabilising() {
 	all := d.watch(d.steady)
 	bad := first(all, broken, gone)
 	until := d.State.Since.Add(intent.Duration(d.State.Spec.Stage.Strategy.HealthyFor))
+	if !d.now.Before(until) {
+		d.unconfirm(all, until)
+	}
 	switch {
 	case bad != nil:
 		d.failed(all, unitSays(*bad))
-	case d.confirmed(all, until):
+	case !d.now.Before(until) && count(all, reached) == len(all):
 		d.succeed(all, fmt.Sprintf("%s switched and healthy for %s", units(len(all)), d.State.Spec.Stage.Strategy.HealthyFor))
 	case !d.now.Before(until.Add(intent.Duration(d.State.Spec.Stage.Strategy.Deadline))):
 		d.failed(all, "health not confirmed within the deadline: "+unitSays(*worst(all)))
@@ -211,15 +218,19 @@ func (d *decider) stabilising() {
 	}
 }
 
-// confirmed reports whether every unit was seen healthy at or after until: no
-// news is not good news.
-func (d *decider) confirmed(all []seen, until time.Time) bool {
-	for _, s := range all {
-		if s.at != reached || s.obs.Seen.Before(until) {
-			return false
+// unconfirm takes the standing from every unit that was not seen healthy at or
+// after until: no news is not good news.
+func (d *decider) unconfirm(all []seen, until time.Time) {
+	for i := range all {
+		s := &all[i]
+		switch {
+		case s.at != reached || !s.obs.Seen.Before(until):
+		case d.now.Sub(s.obs.Seen) > silence:
+			s.at, s.why = silent, "no word since "+s.obs.Seen.UTC().Format(time.TimeOnly)
+		default:
+			s.at, s.why = pending, "last seen healthy at "+s.obs.Seen.UTC().Format(time.TimeOnly)
 		}
 	}
-	return true
 }
 
 // succeed ends the promotion well: the former instances are let go.
@@ -242,10 +253,8 @@ func (d *decider) failed(all []seen, reason string) {
 
 // rollBack orders every unit back to what it ran. It ends as ending.
 func (d *decider) rollBack(all []seen, ending Status, reason string) {
-	for _, s := range all {
-		if s.at != gone {
-			d.order(s.unit.Node, s.obs.Wanted, s.unit.Former, nil)
-		}
+	for _, s := range all { // also of a node that left: it may join again
+		d.order(s.unit.Node, s.obs.Wanted, s.unit.Former, nil)
 	}
 	d.State.Ending = ending
 	d.become(RollingBack, "", "rollback.started", reason)

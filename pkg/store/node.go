@@ -271,7 +271,7 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 // printable is p without the one character that the database cannot keep. What a
 // module says about itself must not silence its node.
 func printable(p target.PlaceReport) target.PlaceReport {
-	p.Address, p.Refused = noNUL(p.Address), noNUL(p.Refused)
+	p.Address, p.Refused, p.RefusedFor = noNUL(p.Address), noNUL(p.Refused), noNUL(p.RefusedFor)
 	p.Active, p.Standby = printableInstance(p.Active), printableInstance(p.Standby)
 	return p
 }

@@ -112,7 +112,8 @@ type Report struct {
 }
 
 // A PlaceReport is the part of a report about one place. Position is that of
-// the newest order the node has persisted; Active and Standby are what is
+// the newest order that the node has persisted and begun to follow, so that the
+// rest is never older than it; Active and Standby are what is
 // there now, whatever the order says. Active is what takes the traffic; while
 // nothing does, it is what is on its way to, and then never [Healthy]. Standby is
 // the other one: also a wanted active that cannot be had, with its Reason, while
@@ -124,6 +125,9 @@ type PlaceReport struct {
 	Active   *InstanceReport `json:"active,omitempty"`
 	Standby  *InstanceReport `json:"standby,omitempty"`
 	Refused  string          `json:"refused,omitempty"` // why the place as a whole cannot obey
+	// RefusedFor is the digest of the wanted active when Refused is only that it
+	// cannot be had: a wanted standby is prepared all the same, and reported.
+	RefusedFor string `json:"refusedFor,omitempty"`
 }
 
 // An InstanceReport is one instance as its node sees it. Counters run from the
