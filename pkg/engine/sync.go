@@ -56,7 +56,11 @@ func (e *Engine) read(ctx context.Context, repo *gitrepo.Repository, r store.Rep
 	commits, forced := []gitrepo.Commit{{SHA: tip}}, false
 	if r.Synced != "" { // else the branch is new to us, and its past is not released again
 		var err error
-		if commits, forced, err = repo.FirstParents(ctx, r.Synced, tip, maxCommits); err != nil {
+		commits, forced, err = repo.FirstParents(ctx, r.Synced, tip, maxCommits)
+		switch {
+		case unreadable(err): // one of them, and it will stay on the branch: the tip is compared with what was synced
+			commits, forced = []gitrepo.Commit{{SHA: tip}}, false
+		case err != nil:
 			return store.Sync{}, err
 		}
 	}
@@ -228,7 +232,7 @@ func (d *reader) changes(ctx context.Context, c gitrepo.Commit, now version) (re
 		return nil, nil, err
 	}
 	position, err := d.repo.Position(ctx, c.SHA)
-	if err != nil {
+	if err != nil && !unreadable(err) { // behind a commit that cannot be read, generations rise one by one
 		return nil, nil, err
 	}
 	refused = map[string]string{}
