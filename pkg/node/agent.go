@@ -103,6 +103,9 @@ func (a *Agent) open(ctx context.Context, before *predecessor) error {
 	if err != nil {
 		return err
 	}
+	if a.boot, err = nextBoot(a.o.State, a.boot); err != nil { // a full disk: what served must serve all the same
+		a.log.Warn("start is not remembered; reports may be ignored if the clock goes back", "error", err)
+	}
 	a.client = newClient(a.o.Server, key)
 	id := a.st.get().ID
 	a.m = &machine{

@@ -114,7 +114,7 @@ func (a *Agent) take(orders []target.Order) (taken int, err error) {
 	}
 	for _, o := range fresh {
 		a.log.Info("order", "place", placeName(o.Place), "token", o.Position.Token, "generation", o.Position.Generation)
-		a.place(o.Place).changed()
+		a.place(o.Place).poke() // it tells when it has looked
 	}
 	return len(fresh), nil
 }
