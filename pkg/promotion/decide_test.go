@@ -208,8 +208,8 @@ func TestWhatEndsAPromotion(t *testing.T) {
 		}, Failed, "a:1.4.2/- b:1.4.2/-", Slot{Token: 5, Started: 2}, "not prepared within the deadline: b: starting"},
 		"a silent unit at the deadline means that we could not tell": {func(s *story) {
 			s.toPreparing()
-			s.reports("a", sees("1.4.2", target.Healthy), sees("1.5.0", target.Healthy))
 			s.pass(10 * time.Minute)
+			s.reports("a", sees("1.4.2", target.Healthy), sees("1.5.0", target.Healthy))
 			s.look()
 		}, Errored, "a:1.4.2/- b:1.4.2/-", Slot{Token: 5, Started: 2}, "b: no word since 12:00:00 within the deadline; nothing was switched"},
 		"a standby that dies at the switch takes all units back": {func(s *story) {
@@ -225,11 +225,11 @@ func TestWhatEndsAPromotion(t *testing.T) {
 		}, RolledBack, "", Slot{Token: 5, Started: 2}, "rolled back because: b: start-failed: exit 1"},
 		"a unit silent at the switch is rolled back, and the rollback cannot be confirmed": {func(s *story) {
 			s.toActivating("a", "b")
+			s.pass(10 * time.Minute)
 			s.allServe("1.5.0", "a")
-			s.pass(10 * time.Minute)
 			s.look()
-			s.allServe("1.4.2", "a")
 			s.pass(10 * time.Minute)
+			s.allServe("1.4.2", "a")
 			s.look()
 		}, RollbackFailed, "", Slot{Token: 5, Started: 2, Dirty: true}, "not back within the deadline: b: no word"},
 		"a unit that cannot go back leaves the slot dirty": {func(s *story) {
@@ -311,8 +311,8 @@ func TestWhatIsWaitedFor(t *testing.T) {
 func TestANodeThatIsDownIsWaitedForByName(t *testing.T) {
 	s := newStory(t, "a", "b")
 	s.toPreparing()
-	s.reports("a", sees("1.4.2", target.Healthy), sees("1.5.0", target.Healthy))
 	s.pass(time.Minute)
+	s.reports("a", sees("1.4.2", target.Healthy), sees("1.5.0", target.Healthy))
 	s.look()
 	require.Nil(t, s.last.Transition)
 	require.Equal(t, "1 of 2 units prepared", s.last.Waiting.What)

@@ -43,7 +43,8 @@ func (d *decider) watch(judge func(Unit, *target.PlaceReport) (standing, string)
 		case report != nil:
 			s.at, s.why = judge(u, report)
 		}
-		if s.at == pending && d.now.Sub(s.lastWord(d.State.Since)) > silence {
+		// Of a unit that was there once and says nothing since, nobody knows where it stands now.
+		if (s.at == pending || s.at == reached) && d.now.Sub(s.lastWord(d.State.Since)) > silence {
 			s.at, s.why = silent, "no word since "+s.lastWord(d.State.Since).UTC().Format(time.TimeOnly)
 		}
 		out = append(out, s)
