@@ -84,6 +84,9 @@ func (f *nodeFlags) options() (node.Options, error) {
 	if f.ReportInterval < 100*time.Millisecond {
 		return o, usagef("--report-interval %s is too short; 100ms is the least", f.ReportInterval)
 	}
+	if f.ReportInterval > node.LongestReportInterval {
+		return o, usagef("--report-interval %s is too long; %s is the most: a node that is not heard for 20s counts as silent", f.ReportInterval, node.LongestReportInterval)
+	}
 	if f.trustedKeys != "" {
 		keys, err := readTrustedKeys(f.trustedKeys)
 		if err != nil {

@@ -26,3 +26,12 @@ func TestAnAgentIsNewerThanTheOneBeforeThoughTheClockWentBack(t *testing.T) {
 	require.NoError(t, err, "a damaged file does not stop the agent")
 	require.Equal(t, noon.UnixNano(), boot.UnixNano())
 }
+
+func TestAnAgentDoesNotReportSoSeldomThatItCountsAsSilent(t *testing.T) {
+	o := Options{Server: "http://127.0.0.1:1", Name: "node-1", State: t.TempDir(), AllowUnsigned: true, ReportInterval: LongestReportInterval}
+	_, err := New(o)
+	require.NoError(t, err)
+	o.ReportInterval++
+	_, err = New(o)
+	require.ErrorIs(t, err, ErrOptions)
+}

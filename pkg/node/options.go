@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// LongestReportInterval is half of the time after which a node that is not heard
+// counts as silent, and holds promotions up: see pkg/promotion.
+const LongestReportInterval = 10 * time.Second
+
 // Options configure an [Agent]. A zero value of an optional field means the
 // default that its comment names. Nothing else is read: no environment, no files
 // but those that are named here.
@@ -30,7 +34,7 @@ type Options struct {
 	Address string            // host that proxies listen on; default 127.0.0.1
 	Routes  map[string]string // host:port by deployment or environment/deployment
 
-	ReportInterval time.Duration // default 5 s
+	ReportInterval time.Duration // default 5 s, at most [LongestReportInterval]
 	PollWait       time.Duration // longest held answer that is asked for; default and at most 25 s
 
 	// Takeover makes Run fail unless it replaces an agent that lives on State.
@@ -90,6 +94,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Server = strings.TrimRight(o.Server, "/")
 	orElse(&o.Address, "127.0.0.1")
 	orElse(&o.ReportInterval, 5*time.Second)
+	if o.ReportInterval > LongestReportInterval {
+		return o, fmt.Errorf("%w: report interval %s is over %s", ErrOptions, o.ReportInterval, LongestReportInterval)
+	}
 	orElse(&o.PollWait, longestWait)
 	o.PollWait = min(o.PollWait, longestWait)
 	orElse(&o.Version, "dev")

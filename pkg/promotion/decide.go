@@ -158,7 +158,7 @@ func (d *decider) queued() {
 		d.State.Plan = d.ev.Facts.Plan
 		d.become(Gating, "", "promotion.replanned", "the plan moved: the environment was changed")
 	case len(d.ev.Facts.Candidates) == 0:
-		d.wait(again, "no node matches the selector of environment "+d.State.Environment, "", "hotswap node --label …")
+		d.wait(again, "no node matches the selector of environment "+d.State.Environment, "", "hotswap join-token create NODE.token --label KEY=VALUE, and hotswap node with it")
 	default:
 		d.start()
 	}
