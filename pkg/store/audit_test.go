@@ -79,6 +79,8 @@ func TestARowThatCommitsLateGetsItsLeaf(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "INSERT INTO audit (month, tenant, id, header, writer, signature) VALUES (date_trunc('month', now() AT TIME ZONE 'UTC' - interval '1 hour'), $1, 'late/0', $2, $3, $4)",
 		tenant, string(s.Header), s.Writer, s.Signature)
 	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "INSERT INTO audit_pending (tenant, month, id) SELECT tenant, month, id FROM audit WHERE id = 'late/0'")
+	require.NoError(t, err)
 	b.record("early", 3, time.Time{})
 	require.Equal(t, 3, b.sequence())
 	require.NoError(t, tx.Commit(t.Context()))
