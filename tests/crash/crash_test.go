@@ -47,7 +47,7 @@ func undisturbed(t *testing.T, sc scenario) []wire.Trip {
 	for range 10 {
 		before := trips
 		trips = tripPoint(t, sc, 0, diesBefore)
-		if len(before) == len(trips) && same(before, trips) == len(trips) {
+		if answersEarly || len(before) == len(trips) && same(before, trips) == len(trips) {
 			return trips
 		}
 	}

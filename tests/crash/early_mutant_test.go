@@ -1,0 +1,5 @@
+//go:build mutant_ackfirst
+
+package crash_test
+
+const answersEarly = true
