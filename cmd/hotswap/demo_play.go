@@ -53,16 +53,7 @@ func (d *demo) firstVersion(ctx context.Context) error {
 // untilLive waits until every node serves the version.
 func (d *demo) untilLive(ctx context.Context, version string) error {
 	return waitFor(ctx, "version "+version+" on every node", d.path("logs"), func(ctx context.Context) bool {
-		live, err := d.live(ctx)
-		if err != nil || len(live) != len(d.parts.nodes) {
-			return false
-		}
-		for _, v := range live {
-			if v != version {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(d.parts.nodes, func(n demoNode) bool { return !n.serves(ctx, version) })
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/platform"
 	"hotswap.dev/hotswap/pkg/store"
+	"hotswap.dev/hotswap/tests/load/constant"
 )
 
 // The demo's cast.
@@ -266,21 +267,21 @@ func answers(ctx context.Context, url string) bool {
 
 func since(t time.Time) string { return fmt.Sprintf("%.1f s", time.Since(t).Seconds()) }
 
-// live returns the versions that the nodes serve, by node, when all serve one healthily.
-func (d *demo) live(ctx context.Context) (map[string]string, error) {
-	nodes, err := d.parts.installation.store.Nodes(ctx, demoTenant)
+// serves reports whether the node's address answers with the version. It asks
+// the node: what was reported last may be from before it was stopped.
+func (n demoNode) serves(ctx context.Context, version string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.address+"/", http.NoBody)
 	if err != nil {
-		return nil, err
+		return false
 	}
-	out := map[string]string{}
-	for _, n := range nodes {
-		for _, p := range n.Places {
-			if p.Active != nil && p.Active.Phase == "healthy" {
-				out[n.Name] = p.Active.Version
-			}
-		}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
 	}
-	return out, nil
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK && resp.Header.Get(constant.VersionHeader) == version
 }
 
 // verified verifies and replays the audit trail.
