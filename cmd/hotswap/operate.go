@@ -16,77 +16,82 @@ import (
 	"hotswap.dev/hotswap/pkg/store"
 )
 
-func abortCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "abort PROMOTION",
-		Short: "Stop a promotion; what was switched goes back to the former version",
-		Example: "  hotswap abort checkout-3/production/promote-1 --reason 'wrong configuration'\n" +
-			"  hotswap abort checkout-3/qa/promote-1 --reason 'node is gone' --data /var/lib/hotswap",
-		Args: usageArgs(cobra.ExactArgs(1)),
-	}
+// A deed is what an operator does to one thing, by its name, for a reason.
+type deed struct {
+	action  auth.Action
+	subject string // noun of the thing: "promotion"
+	do      func(ctx context.Context, in *installation, name, reason string) error
+}
+
+// by gives a command with one argument its flags and what it does: with a
+// reason, for whom may, and not before.
+func (d deed) by(c *cobra.Command) *cobra.Command {
+	c.Args = usageArgs(cobra.ExactArgs(1))
 	data, reason := dataFlag(c), c.Flags().String("reason", "", "why, for the audit trail (required)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *reason == "" {
 			return usagef("--reason is required: it stands in the audit trail")
 		}
 		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
-			if err := in.may(ctx, auth.PromotionStop, "promotion "+args[0]); err != nil {
+			if err := in.may(ctx, d.action, d.subject+" "+args[0]); err != nil {
 				return err
 			}
-			e := engine.New(in.store, nil, engine.Options{})
-			err := e.Stop(ctx, in.Tenant, args[0], in.operator.Actor, *reason)
-			switch {
-			case errors.Is(err, store.ErrNotFound):
-				return fmt.Errorf("there is no promotion %s; list them with: hotswap status", args[0])
-			case errors.Is(err, promotion.ErrFinal):
-				return fmt.Errorf("promotion %s has ended already: %w", args[0], err)
-			case err != nil:
-				return err
+			err := d.do(ctx, in, args[0], *reason)
+			if errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("there is no %s %s; list what there is with: hotswap status", d.subject, args[0])
 			}
-			fmt.Fprintf(c.ErrOrStderr(), "%s is asked to stop; watch it with: hotswap status\n", args[0])
-			return nil
+			return err
 		})
 	}
 	return c
+}
+
+func abortCommand() *cobra.Command {
+	return deed{auth.PromotionStop, "promotion", abort}.by(&cobra.Command{
+		Use:   "abort PROMOTION",
+		Short: "Stop a promotion; what was switched goes back to the former version",
+		Example: "  hotswap abort checkout-3/production/promote-1 --reason 'wrong configuration'\n" +
+			"  hotswap abort checkout-3/qa/promote-1 --reason 'node is gone' --data /var/lib/hotswap",
+	})
+}
+
+func abort(ctx context.Context, in *installation, id, reason string) error {
+	err := engine.New(in.store, nil, engine.Options{}).Stop(ctx, in.Tenant, id, in.operator.Actor, reason)
+	if errors.Is(err, promotion.ErrFinal) {
+		return fmt.Errorf("promotion %s has ended already: %w", id, err)
+	}
+	return err
 }
 
 func slotCommand() *cobra.Command {
 	c := &cobra.Command{Use: "slot", Short: "Look after slots, the locks of (environment, deployment)"}
-	clean := &cobra.Command{
+	c.AddCommand(deed{auth.SlotClean, "slot", cleanSlot}.by(&cobra.Command{
 		Use:   "clean ENVIRONMENT/DEPLOYMENT",
 		Short: "Accept what the units of a dirty slot run, so that the next promotion may take it",
 		Example: "  hotswap slot clean production/checkout --reason 'checked by hand, all on 1.4.2'\n" +
 			"  hotswap slot clean qa/checkout --reason 'node qa-2 was reinstalled' --data /var/lib/hotswap",
-		Args: usageArgs(cobra.ExactArgs(1)),
-	}
-	data, reason := dataFlag(clean), clean.Flags().String("reason", "", "why, for the audit trail (required)")
-	clean.RunE = func(c *cobra.Command, args []string) error {
-		environment, deployment, ok := strings.Cut(args[0], "/")
-		if !ok || *reason == "" {
-			return usagef("name the slot as ENVIRONMENT/DEPLOYMENT and say why with --reason")
-		}
-		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
-			if err := in.may(ctx, auth.SlotClean, "slot "+args[0]); err != nil {
-				return err
-			}
-			err := in.store.CleanSlot(ctx, in.Tenant, environment, deployment, in.operator.Actor, *reason)
-			switch {
-			case errors.Is(err, store.ErrNotFound):
-				return fmt.Errorf("there is no slot %s", args[0])
-			case errors.Is(err, store.ErrConflict):
-				return fmt.Errorf("slot %s is not dirty, or a promotion holds it", args[0])
-			default:
-				return err
-			}
-		})
-	}
-	c.AddCommand(clean)
+	}))
 	return c
+}
+
+func cleanSlot(ctx context.Context, in *installation, name, reason string) error {
+	environment, deployment, ok := strings.Cut(name, "/")
+	if !ok {
+		return usagef("name the slot as ENVIRONMENT/DEPLOYMENT, not %s", name)
+	}
+	err := in.store.CleanSlot(ctx, in.Tenant, environment, deployment, in.operator.Actor, reason)
+	if errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("slot %s is not dirty, or a promotion holds it", name)
+	}
+	return err
 }
 
 // nodeRemoveCommand is `hotswap node remove`.
 func nodeRemoveCommand() *cobra.Command {
-	c := &cobra.Command{
+	remove := func(ctx context.Context, in *installation, name, reason string) error {
+		return in.store.RemoveNode(ctx, in.Tenant, name, in.operator.Actor, reason)
+	}
+	return deed{auth.NodeRemove, "node", remove}.by(&cobra.Command{
 		Use:   "remove NAME",
 		Short: "Take a node out of the fleet, so that no promotion waits for it any more",
 		Long: `Remove refuses the node's key from now on. What it runs goes on until its agent is stopped.
@@ -94,25 +99,7 @@ A promotion that is changing it fails or cannot be rolled back there, and says s
 leave it out. The node may join again with a new token.`,
 		Example: "  hotswap node remove shop-3 --reason 'broken disk, sent back'\n" +
 			"  hotswap node remove qa-1 --reason 'moved to another site' --data /var/lib/hotswap",
-		Args: usageArgs(cobra.ExactArgs(1)),
-	}
-	data, reason := dataFlag(c), c.Flags().String("reason", "", "why, for the audit trail (required)")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if *reason == "" {
-			return usagef("--reason is required: it stands in the audit trail")
-		}
-		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
-			if err := in.may(ctx, auth.NodeRemove, "node "+args[0]); err != nil {
-				return err
-			}
-			err := in.store.RemoveNode(ctx, in.Tenant, args[0], in.operator.Actor, *reason)
-			if errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("there is no node %s; list them with: hotswap status", args[0])
-			}
-			return err
-		})
-	}
-	return c
+	})
 }
 
 func joinTokenCommand() *cobra.Command {
