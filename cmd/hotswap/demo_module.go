@@ -75,7 +75,6 @@ func (d *demo) buildModule(ctx context.Context, version string) (demoModule, err
 // intent is the deployment as a person would write it.
 func (m demoModule) intent() string {
 	return strings.Join([]string{
-		"# yaml-language-server: $schema=../.hotswap/schemas/deployment.v1.json",
 		"apiVersion: hotswap.dev/v1",
 		"kind: Deployment",
 		"metadata: {name: " + demoDeployment + ", tenant: " + demoTenant + "}",
