@@ -45,6 +45,7 @@ func statusCommand() *cobra.Command {
 // A status is what `hotswap status` shows.
 type status struct {
 	Promotions   []store.PromotionRow  `json:"promotions"`
+	Releases     []store.OpenRelease   `json:"openReleases"`
 	Nodes        []store.NodeRow       `json:"nodes"`
 	Commits      []store.CommitStatus  `json:"commits"`
 	Repositories []store.RepositoryRow `json:"repositories"`
@@ -61,6 +62,9 @@ func readStatus(ctx context.Context, in *installation, limit int) (s status, err
 		return s, err
 	}
 	if s.Repositories, err = in.store.Repositories(ctx, in.Tenant); err != nil {
+		return s, err
+	}
+	if s.Releases, err = in.store.OpenReleases(ctx, in.Tenant, limit); err != nil {
 		return s, err
 	}
 	s.Commits, err = in.store.Statuses(ctx, in.Tenant, in.Repository, limit)
@@ -85,6 +89,16 @@ func writeStatus(w io.Writer, s status) error {
 			}
 		}
 		fmt.Fprintf(t, "%s\t%s %s\t%s\t%s\t%s\n", p.ID, p.Module, p.Version, state, clock(p.Since), why)
+	}
+	if len(s.Releases) > 0 {
+		fmt.Fprintln(t, "\nOPEN RELEASE\tCOMMIT\tWAITS FOR")
+	}
+	for _, r := range s.Releases {
+		what := r.Waiting.What
+		if r.Waiting.Evidence != "" {
+			what += " (" + r.Waiting.Evidence + ")"
+		}
+		fmt.Fprintf(t, "%s\t%.12s\t%s\n", r.ID, r.Commit, what)
 	}
 	fmt.Fprintln(t, "\nNODE\tPLACE\tACTIVE\tSTANDBY\tADDRESS\tSEEN")
 	for _, n := range s.Nodes {

@@ -3,9 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 )
@@ -56,11 +58,27 @@ func (e *Engine) release(ctx context.Context, c store.Claim) error {
 			}
 			res.Started = append(res.Started, first)
 		}
-		if d.State != promotion.ReleaseOpen {
+		if d.State == promotion.ReleaseOpen {
+			res.Waiting = waitForStages(s, d.Start, res.Wake)
+		} else {
 			res.Rows = append(res.Rows, releaseRow(c.Tenant, s, "release."+string(d.State), "every stage that could start has ended"))
 		}
 		return res, nil
 	})
+}
+
+// waitForStages names the stages that an open release waits for.
+func waitForStages(s store.ReleaseStep, started []intent.Stage, next time.Time) *promotion.Waiting {
+	var open []string
+	for _, st := range s.Stages {
+		if !st.Status.Final() {
+			open = append(open, st.Stage)
+		}
+	}
+	for _, st := range started {
+		open = append(open, st.Name)
+	}
+	return &promotion.Waiting{What: "the end of stage " + strings.Join(open, ", "), Since: s.Now, Next: next, Command: "hotswap status"}
 }
 
 // begin is the first decision of a promotion of a release through a stage.

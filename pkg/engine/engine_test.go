@@ -210,3 +210,29 @@ func TestAPushedIntentGoesThroughItsStages(t *testing.T) {
 	require.Equal(t, "1.5.0", orders[0].Active.Module.Version)
 	require.Nil(t, orders[0].Standby)
 }
+
+func TestAReleaseThatCannotStartSaysWhy(t *testing.T) {
+	w := newWorld(t)
+	w.first("1.4.2")
+	require.NoError(t, w.store.Poke(t.Context(), tenant, store.Repository, "deploy"))
+	_, err := w.engine.Validate(t.Context())
+	require.NoError(t, err)
+	open := func() store.OpenRelease {
+		rows, err := w.store.OpenReleases(t.Context(), tenant, 10)
+		require.NoError(t, err)
+		require.Len(t, rows, 1)
+		return rows[0]
+	}
+	require.Equal(t, "its first stages", open().Waiting.What)
+	w.exec("UPDATE environments SET name = 'elsewhere' WHERE name = 'qa'")
+	_, err = w.engine.Advance(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, open().Waiting.What, "failed; it is tried again")
+	require.Contains(t, open().Waiting.Evidence, `environment "qa" is not known`)
+
+	w.exec("UPDATE environments SET name = 'qa' WHERE name = 'elsewhere'")
+	require.NoError(t, w.store.Poke(t.Context(), tenant, store.Release, "checkout-1"))
+	_, err = w.engine.Advance(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "the end of stage qa", open().Waiting.What)
+}

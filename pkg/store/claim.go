@@ -86,7 +86,7 @@ func (s *Store) Fail(ctx context.Context, c Claim, why error) error {
 // maxWhy bounds the text of an error that is kept, in bytes.
 const maxWhy = 500
 
-// queueWhy says what a repository or a promotion that cannot go on waits for. It
+// queueWhy says what a repository, release or promotion that cannot go on waits for. It
 // comes before the due row is touched: the order in which a step locks them.
 func (c Claim) queueWhy(b *pgx.Batch, wait time.Duration, why error) {
 	text := strings.ReplaceAll(why.Error(), "\x00", "")
@@ -97,6 +97,10 @@ func (c Claim) queueWhy(b *pgx.Batch, wait time.Duration, why error) {
 		b.Queue(`UPDATE repositories SET waiting = jsonb_build_object('what', $3::text, 'evidence', $4::text,
 				'since', coalesce(waiting -> 'since', to_jsonb(now())), 'next', to_jsonb(now() + $5::interval))
 			WHERE (tenant, name) = ($1, $2)`, c.Tenant, c.ID, what, text, wait)
+	case Release:
+		b.Queue(`UPDATE releases SET waiting_for = jsonb_build_object('what', $3::text, 'evidence', $4::text,
+				'since', coalesce(waiting_for -> 'since', to_jsonb(now())), 'next', to_jsonb(now() + $5::interval))
+			WHERE (tenant, id) = ($1, $2) AND state = 'open'`, c.Tenant, c.ID, what, text, wait)
 	case Promotion:
 		b.Queue(`UPDATE promotions SET waiting_for = jsonb_build_object('what', $3::text, 'evidence', $4::text,
 				'since', to_jsonb(since), 'next', to_jsonb(now() + $5::interval))

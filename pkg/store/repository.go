@@ -201,6 +201,7 @@ type ReleaseStep struct {
 type ReleaseResult struct {
 	Started []promotion.Decision
 	State   promotion.ReleaseState
+	Waiting *promotion.Waiting // nil exactly if State is final
 	Rows    []audit.Row
 	Wake    time.Time
 }
@@ -257,8 +258,8 @@ func loadRelease(ctx context.Context, tx pgx.Tx, c Claim) (ReleaseStep, error) {
 
 func (s *Store) commitRelease(ctx context.Context, tx pgx.Tx, c Claim, st ReleaseStep, res ReleaseResult) error {
 	b := &pgx.Batch{}
-	b.Queue("UPDATE releases SET state = $4, version = version + 1 WHERE (tenant, id) = ($1, $2) AND "+versionCondition,
-		c.Tenant, c.ID, st.version, res.State).Exec(changesOne)
+	b.Queue("UPDATE releases SET state = $4, waiting_for = $5, version = version + 1 WHERE (tenant, id) = ($1, $2) AND "+versionCondition,
+		c.Tenant, c.ID, st.version, res.State, orNull(res.Waiting)).Exec(changesOne)
 	for _, d := range res.Started {
 		if err := s.queuePromotion(b, d); err != nil {
 			return err

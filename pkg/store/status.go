@@ -209,6 +209,30 @@ type ReleaseRow struct {
 	State promotion.ReleaseState
 }
 
+// An OpenRelease is a release that has not ended.
+type OpenRelease struct {
+	ID      string             `json:"id"`
+	Commit  string             `json:"commit"`
+	Waiting *promotion.Waiting `json:"waitingFor"`
+}
+
+// OpenReleases returns the tenant's releases that have not ended, oldest first, at most limit.
+func (s *Store) OpenReleases(ctx context.Context, tenant string, limit int) ([]OpenRelease, error) {
+	var out []OpenRelease
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, "SELECT id, commit, waiting_for FROM releases WHERE tenant = $1 AND state = 'open' ORDER BY created_at, id LIMIT $2", tenant, limit)
+		if err != nil {
+			return err
+		}
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[OpenRelease])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list open releases: %w", err)
+	}
+	return out, nil
+}
+
 // ReleaseOf returns the release that a commit of a repository made; the first
 // by name when it made several. [ErrNotFound] when it made none.
 func (s *Store) ReleaseOf(ctx context.Context, tenant, repository, commit string) (r ReleaseRow, err error) {
