@@ -96,7 +96,7 @@ func printVerification(w io.Writer, format string, r audit.Report) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(w, "%s: %d rows in %d logs, %d transitions matched with their rows\n", r.Result, r.Rows, r.Logs, r.Transitions)
+		fmt.Fprintf(w, "%s: %s in %s, %s matched with their rows\n", r.Result, count(int(r.Rows), "row"), count(r.Logs, "log"), count(int(r.Transitions), "transition"))
 		if r.Pending > 0 {
 			fmt.Fprintf(w, "  %d rows were written a moment ago and wait for their leaf\n", r.Pending)
 		}
@@ -169,7 +169,7 @@ func printReplay(w io.Writer, format string, res replayResult) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(w, "%d promotions replayed from %d transitions, %d differ\n", res.Promotions, res.Transitions, len(res.Differ))
+		fmt.Fprintf(w, "%s replayed from %s, %d differ\n", count(res.Promotions, "promotion"), count(res.Transitions, "transition"), len(res.Differ))
 		for _, d := range res.Differ {
 			fmt.Fprintf(w, "  %s\n", d)
 		}
