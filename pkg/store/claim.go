@@ -108,11 +108,24 @@ func (c Claim) queueWhy(b *pgx.Batch, wait time.Duration, why error) {
 	}
 }
 
+// poke is how every hint is given: the row is due now, and a step that has it
+// claimed sees by the count that it must look again, see [Claim.rest].
+const poke = "UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now())"
+
+// pokeOne pokes the row (tenant, kind, id); pokeSlot everybody who waits for the
+// slot (tenant, environment, deployment), but for the promotion $4.
+const (
+	pokeOne  = poke + " WHERE (tenant, kind, id) = ($1, $2, $3)"
+	pokeSlot = poke + ` FROM promotions q
+		WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
+		AND (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL AND q.id <> $4`
+)
+
 // Poke makes the row due now. It is the only write to due from outside the
 // engine, and it is a hint: a row that does not exist is no error.
 func (s *Store) Poke(ctx context.Context, tenant string, kind Kind, id string) error {
 	return s.within(ctx, tenant, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) = ($1, $2, $3)", tenant, kind, id)
+		_, err := tx.Exec(ctx, pokeOne, tenant, kind, id)
 		return err
 	})
 }

@@ -129,7 +129,7 @@ func (s *Store) Settle(ctx context.Context, c Claim, d Delivery, to Settlement) 
 		}
 		b.Queue("UPDATE inbox SET state = $4, note = $5 WHERE (tenant, source, delivery) = ($1, $2, $3)", d.Tenant, d.Source, d.ID, state, to.Note)
 		if to.Sync != "" {
-			b.Queue("UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) = ($1, $2, $3)", d.Tenant, Repository, to.Sync)
+			b.Queue(pokeOne, d.Tenant, Repository, to.Sync)
 		}
 		if to.Rows != nil {
 			if err := s.queueRowsOnce(b, to.Rows(at)); err != nil {

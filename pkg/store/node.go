@@ -149,7 +149,7 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 		return err
 	}
 	// Whoever waits for a node to match may have one now.
-	b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM promotions p
+	b.Queue(poke+` FROM promotions p
 		WHERE (due.tenant, due.kind, due.id) = (p.tenant, 'promotion', p.id) AND p.tenant = $1 AND p.finished_at IS NULL AND p.status = 'queued'`, tenant)
 	return send(ctx, tx, b)
 }
@@ -169,7 +169,7 @@ func (s *Store) RemoveNode(ctx context.Context, tenant, name string, by audit.Ac
 			return err
 		}
 		b := &pgx.Batch{}
-		b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) IN (
+		b.Queue(poke+` WHERE (tenant, kind, id) IN (
 			SELECT d.tenant, d.kind, d.id FROM due d JOIN promotions p ON (d.tenant, d.kind, d.id) = (p.tenant, 'promotion', p.id)
 			WHERE p.tenant = $1 AND p.finished_at IS NULL ORDER BY d.id FOR UPDATE OF d)`, tenant)
 		err = s.queueRows(b, []audit.Row{{
@@ -255,7 +255,7 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 			JOIN wanted w ON (w.tenant, w.node, w.environment, w.deployment) = ($1, $2, r.environment, r.deployment)
 			ON CONFLICT (tenant, node, environment, deployment) DO UPDATE SET report = excluded.report, seen = excluded.seen`,
 			tenant, node, envs, deps, places)
-		b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now())
+		b.Queue(poke+`
 			WHERE (tenant, kind, id) IN (SELECT d.tenant, d.kind, d.id FROM due d
 				JOIN slots s ON (d.tenant, d.kind, d.id) = (s.tenant, 'promotion', s.holder)
 				JOIN unnest($2::text[], $3::text[]) AS r(environment, deployment) ON (s.environment, s.deployment) = (r.environment, r.deployment)

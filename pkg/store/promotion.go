@@ -229,13 +229,10 @@ func queueLive(b *pgx.Batch, p promotion.State, live []promotion.Live) {
 // promotion is final, everybody queued for the slot when the slot changed.
 func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision) {
 	if p.Status.Final() {
-		b.Queue("UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) WHERE (tenant, kind, id) = ($1, 'release', $2)", p.Tenant, p.Release)
+		b.Queue(poke+" WHERE (tenant, kind, id) = ($1, 'release', $2)", p.Tenant, p.Release)
 	}
 	if d.Slot != nil {
-		b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM promotions q
-			WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
-			AND (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL AND q.id <> $4`,
-			p.Tenant, p.Environment, p.Deployment, p.ID)
+		b.Queue(pokeSlot, p.Tenant, p.Environment, p.Deployment, p.ID)
 	}
 }
 

@@ -30,9 +30,7 @@ func (s *Store) CleanSlot(ctx context.Context, tenant, environment, deployment s
 		}
 		b := &pgx.Batch{}
 		b.Queue("UPDATE slots SET dirty = false WHERE (tenant, environment, deployment) = ($1, $2, $3)", tenant, environment, deployment)
-		b.Queue(`UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM promotions q
-			WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
-			AND (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL`, tenant, environment, deployment)
+		b.Queue(pokeSlot, tenant, environment, deployment, "")
 		err = s.queueRows(b, []audit.Row{{
 			ID: fmt.Sprintf("slot/%s/%s/cleaned/%d", environment, deployment, token), Tenant: tenant, At: at, Actor: by,
 			Action: "slot.cleaned", Subject: "slot " + environment + "/" + deployment, Reason: reason,
