@@ -78,20 +78,18 @@ func (d *demo) startPostgres(ctx context.Context) error {
 	if err := os.MkdirAll(d.path(), 0o700); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	cluster, err := platform.StartCluster(ctx, platform.ClusterOptions{
-		Dir: dir.Path("postgres"), Roles: []string{appRole}, Settings: map[string]string{"max_connections": "64"},
-	})
+	cluster, err := privateCluster(ctx, dir)
 	if err != nil {
 		return err
 	}
 	d.parts.cluster = cluster
-	if err := store.Migrate(ctx, cluster.Connection("postgres", "postgres").DSN()); err != nil {
+	if err := migrate(ctx, cluster); err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.path("database-url"), []byte(cluster.Connection(appRole, "postgres").DSN()+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(d.path("database-url"), []byte(appDSN(cluster)+"\n"), 0o600); err != nil {
 		return err
 	}
-	version, err := store.ServerVersion(ctx, cluster.Connection(appRole, "postgres").DSN())
+	version, err := store.ServerVersion(ctx, appDSN(cluster))
 	if err != nil {
 		return err
 	}

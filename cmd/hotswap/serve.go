@@ -308,9 +308,7 @@ func openDatabase(ctx context.Context, o serveOptions, dir platform.DataDir) (da
 	if o.databaseURL != "" {
 		return foreignDatabase(ctx, o)
 	}
-	cluster, err := platform.StartCluster(ctx, platform.ClusterOptions{
-		Dir: dir.Path("postgres"), Roles: []string{appRole}, Settings: map[string]string{"max_connections": "64"},
-	})
+	cluster, err := privateCluster(ctx, dir)
 	if err != nil {
 		return database{}, err
 	}
@@ -319,11 +317,26 @@ func openDatabase(ctx context.Context, o serveOptions, dir platform.DataDir) (da
 		defer cancel()
 		return cluster.Stop(ctx)
 	}
-	if err := store.Migrate(ctx, cluster.Connection("postgres", "postgres").DSN()); err != nil {
+	if err := migrate(ctx, cluster); err != nil {
 		return database{}, errors.Join(err, stop())
 	}
-	return database{dsn: cluster.Connection(appRole, "postgres").DSN(), done: cluster.Done(), stop: stop}, nil
+	return database{dsn: appDSN(cluster), done: cluster.Done(), stop: stop}, nil
 }
+
+// privateCluster starts the PostgreSQL of a data folder.
+func privateCluster(ctx context.Context, dir platform.DataDir) (*platform.Cluster, error) {
+	return platform.StartCluster(ctx, platform.ClusterOptions{
+		Dir: dir.Path("postgres"), Roles: []string{appRole}, Settings: map[string]string{"max_connections": "64"},
+	})
+}
+
+// migrate brings a private cluster's schema up to date.
+func migrate(ctx context.Context, cluster *platform.Cluster) error {
+	return store.Migrate(ctx, cluster.Connection("postgres", "postgres").DSN())
+}
+
+// appDSN is how the functions reach a private cluster.
+func appDSN(cluster *platform.Cluster) string { return cluster.Connection(appRole, "postgres").DSN() }
 
 func foreignDatabase(ctx context.Context, o serveOptions) (database, error) {
 	dsn, err := readURL(o.databaseURL)
