@@ -39,6 +39,16 @@ type Order struct {
 	Position Position  `json:"position"`
 	Active   *Instance `json:"active,omitempty"`
 	Standby  *Instance `json:"standby,omitempty"`
+	// Smoke, if not nil, is asked of the standby while it is healthy.
+	Smoke *Smoke `json:"smoke,omitempty"`
+	// KeepFor is how long the standby is kept once the active takes the traffic,
+	// from when the node received the order. 0: until told otherwise.
+	KeepFor time.Duration `json:"keepFor,omitempty"`
+}
+
+// A Smoke test is a GET on the standby's private port that must answer 2xx.
+type Smoke struct {
+	Path string `json:"path"`
 }
 
 // An Instance is a module with its configuration. Digest identifies the pair:
@@ -70,6 +80,16 @@ type Config struct {
 	StartWithin time.Duration     `json:"startWithin"`
 	Port        int               `json:"port,omitempty"`
 	Drain       time.Duration     `json:"drain"`
+	Secrets     []SecretRef       `json:"secrets,omitempty"`
+	Memory      int64             `json:"memory,omitempty"` // bytes expected at most; 0: the machine's
+	CPU         float64           `json:"cpu,omitempty"`    // percent of one core expected at most; 0: the machine's
+}
+
+// A SecretRef names a secret that the node asks for and shows to the module as
+// the file Name in $CREDENTIALS_DIRECTORY. The value is in no order.
+type SecretRef struct {
+	Name string `json:"name"`
+	From string `json:"from"`
 }
 
 // A Phase is where an instance stands on its node.
@@ -98,6 +118,7 @@ const (
 	CommandMissing     Reason = "command-missing"     // the archive holds no executable of the module's name
 	StartFailed        Reason = "start-failed"        // the process cannot be started, or keeps exiting
 	NeverHealthy       Reason = "never-healthy"       // not healthy within startWithin
+	SecretMissing      Reason = "secret-missing"      // the server does not give a secret that is referred to
 	AddressUnavailable Reason = "address-unavailable" // the proxy cannot listen
 )
 
@@ -145,6 +166,26 @@ type InstanceReport struct {
 	Requests int64     `json:"requests"`
 	Errors   int64     `json:"errors"`  // answers >= 500 and broken connections
 	Latency  []int64   `json:"latency"` // counts per bucket of [LatencyBounds], last is the rest
+
+	// LatencySum is the sum of all answer times, in seconds, as Latency counts them.
+	LatencySum float64 `json:"latencySum"`
+	// CPULimit (percent of one core) and MemoryLimit (bytes) are what the instance
+	// may use: its declared resources, or the machine's. 0: not known.
+	CPULimit    float64 `json:"cpuLimit,omitempty"`
+	MemoryLimit int64   `json:"memoryLimit,omitempty"`
+	// Smoke counts the smoke tests of a standby since it began to be asked.
+	Smoke *SmokeReport `json:"smoke,omitempty"`
+}
+
+// A SmokeReport is how the smoke tests of a standby went. It starts anew with
+// another path, another instance or another process.
+type SmokeReport struct {
+	Path   string    `json:"path"`
+	Since  time.Time `json:"since"` // of the first test, node's clock
+	Last   time.Time `json:"last"`  // of the newest one
+	Passed int64     `json:"passed"`
+	Failed int64     `json:"failed"`
+	Detail string    `json:"detail,omitempty"` // of the newest failure, one sentence
 }
 
 // LatencyBounds are the upper bounds of the latency histogram, in seconds.
