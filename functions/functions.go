@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hotswap.dev/hotswap/functions/advance"
+	"hotswap.dev/hotswap/functions/deliver"
 	forgewebhook "hotswap.dev/hotswap/functions/forge-webhook"
 	"hotswap.dev/hotswap/functions/nodes"
 	"hotswap.dev/hotswap/functions/validate"
@@ -43,6 +44,7 @@ func All(d Deps) map[string]http.Handler {
 				return d.Store.Lease(ctx, "advance", invocation, t)
 			},
 		}), function.Limits{}),
+		"deliver": host("deliver", deliver.New(d.Engine.Deliver), function.Limits{}),
 		"nodes": host("nodes", nodes.New(nodes.Config{
 			Fleet: d.Store, Authorize: d.Authorizer.Authorize, Hint: d.Hint, Now: time.Now,
 		}), function.Limits{Concurrency: 4096}),
@@ -51,5 +53,5 @@ func All(d Deps) map[string]http.Handler {
 
 // Schedule says how often a host's cron calls each function.
 func Schedule(tick time.Duration) map[string]time.Duration {
-	return map[string]time.Duration{"validate": tick, "advance": tick}
+	return map[string]time.Duration{"validate": tick, "advance": tick, "deliver": tick}
 }

@@ -68,7 +68,7 @@ func TestEverySchemaIsBoundedAndClosed(t *testing.T) {
 			case "array":
 				require.Contains(t, s, "maxItems", at)
 				require.Contains(t, s, "items", at)
-			case "integer":
+			case "integer", "number":
 				require.Contains(t, s, "minimum", at)
 				require.Contains(t, s, "maximum", at)
 			case "object":
@@ -127,8 +127,15 @@ func reread(t *testing.T, v any) any {
 // withoutDefault are the optional fields whose absence means something that no
 // value says.
 func withoutDefault(path string) bool {
-	return strings.HasSuffix(path, ".tenant") || strings.HasSuffix(path, ".port") ||
-		path == "deployment.spec.module.signature" || path == "deployment.spec.module.size"
+	for _, end := range []string{
+		".tenant", ".port", ".resources.memory", ".resources.cpu", ".clusterLabel", ".prometheus", ".gates.approval", "stages[].concurrency",
+		".strategy.maxUnavailable", ".strategy.stabilization", ".strategy.analysis", ".strategy.waves", ".strategy.smoke",
+	} {
+		if strings.HasSuffix(path, end) {
+			return true
+		}
+	}
+	return path == "deployment.spec.module.signature" || path == "deployment.spec.module.size"
 }
 
 // walk calls visit for every field of a kind.
@@ -171,7 +178,7 @@ func TestAFieldIsFoundByItsPath(t *testing.T) {
 	f, err = schemas.Lookup("pipeline", "spec", "stages", "3", "strategy", "type")
 	require.NoError(t, err)
 	require.Equal(t, "pipeline.spec.stages[].strategy.type", f.Path)
-	require.Len(t, f.Allowed, 1)
+	require.Len(t, f.Allowed, 4)
 
 	_, err = schemas.Lookup("pipeline", "spec", "gates")
 	require.ErrorIs(t, err, schemas.ErrUnknown)
@@ -190,7 +197,7 @@ func TestTheReferenceOfTheKindsIsCurrent(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Kinds\n\nMade from `schemas/` by `go test ./schemas -update`. `hotswap explain FIELD` prints the same.\n\n" +
 		"A file holds one document, lies directly in the folder of its kind, and is called like it: `deployments/shop.yaml`,\n" +
-		"`pipelines/standard.yaml`, `environments/production.yaml`. What is not in these tables is refused.\n\n" +
+		"`pipelines/standard.yaml`, `environments/production.yaml`, `analyses/standard.yaml`. What is not in these tables is refused.\n\n" +
 		"For an editor, put this on the first line: `# yaml-language-server: $schema=https://hotswap.dev/schemas/deployment.v1.json`\n" +
 		"(or the path of a copy of `schemas/deployment.v1.json`).\n")
 	for _, kind := range schemas.Kinds() {

@@ -15,15 +15,15 @@ const module = "hotswap.dev/hotswap/"
 var order = []string{
 	"schemas", "pipelines",
 	// the domain: pure
-	"pkg/canonical", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/audit", "pkg/promotion",
+	"pkg/canonical", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/promotion",
 	// ports and their adapters
-	"pkg/secret", "pkg/store", "pkg/forge", "pkg/gitrepo",
+	"pkg/secret", "pkg/store", "pkg/forge", "pkg/gitrepo", "pkg/metric",
 	// the application
 	"pkg/auth", "pkg/engine",
 	// the hosts
 	"pkg/function", "pkg/platform", "pkg/node",
 	// what is put together from them
-	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/nodes", "functions",
+	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/deliver", "functions/nodes", "functions",
 	"tests/load/constant", "cmd/hotswap",
 }
 
@@ -31,9 +31,11 @@ var order = []string{
 // the foreign packages that they may use.
 var pure = map[string][]string{
 	"pkg/canonical": {"github.com/gowebpki/jcs"},
-	"pkg/intent":    {"gopkg.in/yaml.v3", "github.com/xeipuuv/gojsonschema", "github.com/agnivade/levenshtein"},
+	"pkg/intent":    {"gopkg.in/yaml.v3", "github.com/xeipuuv/gojsonschema", "github.com/agnivade/levenshtein", "github.com/adhocore/gronx"},
 	"pkg/target":    {},
 	"pkg/strategy":  {},
+	"pkg/analysis":  {},
+	"pkg/record":    {"gopkg.in/yaml.v3"},
 	"pkg/audit":     {"golang.org/x/mod/sumdb/tlog", "golang.org/x/mod/sumdb/note"},
 	"pkg/promotion": {},
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -39,6 +40,7 @@ type installation struct {
 	secrets    platform.Secrets
 	authorizer *auth.Authorizer
 	operator   auth.Principal
+	out        io.Writer // for data
 }
 
 // dataFlag adds --data to a command.
@@ -59,6 +61,7 @@ func withInstallation(c *cobra.Command, data string, fn func(ctx context.Context
 		return err
 	}
 	defer in.store.Close()
+	in.out = c.OutOrStdout()
 	return fn(ctx, in)
 }
 

@@ -34,7 +34,8 @@ func rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		lintCommand(), planCommand(), explainCommand(),
-		statusCommand(), abortCommand(), slotCommand(), auditCommand(),
+		statusCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
+		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),
 		nodeCommand(), joinTokenCommand(), moduleCommand(),
 	)

@@ -11,8 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"hotswap.dev/hotswap/pkg/auth"
-	"hotswap.dev/hotswap/pkg/engine"
-	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
@@ -27,40 +25,36 @@ type deed struct {
 // reason, for whom may, and not before.
 func (d deed) by(c *cobra.Command) *cobra.Command {
 	c.Args = usageArgs(cobra.ExactArgs(1))
-	data, reason := dataFlag(c), c.Flags().String("reason", "", "why, for the audit trail (required)")
+	data, reason := dataFlag(c), reasonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *reason == "" {
-			return usagef("--reason is required: it stands in the audit trail")
-		}
-		return withInstallation(c, *data, func(ctx context.Context, in *installation) error {
-			if err := in.may(ctx, d.action, d.subject+" "+args[0]); err != nil {
-				return err
-			}
-			err := d.do(ctx, in, args[0], *reason)
-			if errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("there is no %s %s; list what there is with: hotswap status", d.subject, args[0])
-			}
-			return err
+		return withReason(c, *data, *reason, d.action, d.subject, args[0], func(ctx context.Context, in *installation) error {
+			return d.do(ctx, in, args[0], *reason)
 		})
 	}
 	return c
 }
 
-func abortCommand() *cobra.Command {
-	return deed{auth.PromotionStop, "promotion", abort}.by(&cobra.Command{
-		Use:   "abort PROMOTION",
-		Short: "Stop a promotion; what was switched goes back to the former version",
-		Example: "  hotswap abort checkout-3/production/promote-1 --reason 'wrong configuration'\n" +
-			"  hotswap abort checkout-3/qa/promote-1 --reason 'node is gone' --data /var/lib/hotswap",
-	})
+// reasonFlag adds --reason to a command.
+func reasonFlag(c *cobra.Command) *string {
+	return c.Flags().String("reason", "", "why, for the audit trail (required)")
 }
 
-func abort(ctx context.Context, in *installation, id, reason string) error {
-	err := engine.New(in.store, nil, engine.Options{}).Stop(ctx, in.Tenant, id, in.operator.Actor, reason)
-	if errors.Is(err, promotion.ErrFinal) {
-		return fmt.Errorf("promotion %s has ended already: %w", id, err)
+// withReason opens the installation for something that an operator does to a
+// subject for a reason, if the operator may.
+func withReason(c *cobra.Command, data, reason string, a auth.Action, subject, name string, do func(ctx context.Context, in *installation) error) error {
+	if reason == "" {
+		return usagef("--reason is required: it stands in the audit trail")
 	}
-	return err
+	return withInstallation(c, data, func(ctx context.Context, in *installation) error {
+		if err := in.may(ctx, a, strings.TrimSpace(subject+" "+name)); err != nil {
+			return err
+		}
+		err := do(ctx, in)
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("there is no %s %s: %w; list what there is with: hotswap status", subject, name, err)
+		}
+		return err
+	})
 }
 
 func slotCommand() *cobra.Command {

@@ -86,13 +86,15 @@ func (c Config) run(ctx context.Context) (int, error) {
 	}
 }
 
-// work drains what is due and tells the nodes function when orders may have changed.
+// work drains what is due and tells the nodes function that orders may have
+// changed, and deliver that there may be records to write.
 func (c Config) work(ctx context.Context) (int, error) {
 	n, err := c.Work(ctx)
 	if n > 0 {
 		ctx, cancel := context.WithTimeout(ctx, hintTime)
 		defer cancel()
 		c.Hint(ctx, "nodes")
+		c.Hint(ctx, "deliver")
 	}
 	return n, err
 }

@@ -46,6 +46,13 @@ const (
 	AuditRead       Action = "audit.read"
 	PromotionRead   Action = "promotion.read"
 	PromotionStop   Action = "promotion.stop"
+	PromotionPause  Action = "promotion.pause"  // and resume
+	PromotionDecide Action = "promotion.decide" // agree, say no, go on without a verdict, ask for another attempt
+	PromotionCheck  Action = "promotion.check"  // say what an external check found
+	SlotRestore     Action = "slot.restore"     // bring back a former release
+	HoldSet         Action = "hold.set"
+	HoldLift        Action = "hold.lift"
+	EpochRaise      Action = "epoch.raise" // the database was restored from a backup
 	SlotClean       Action = "slot.clean"
 	JoinTokenCreate Action = "join-token.create"
 	NodeRemove      Action = "node.remove"
@@ -67,11 +74,11 @@ func rules(a Action) (rule, bool) {
 		return rule{roles: []Role{Admin, Deployer, Viewer}}, true
 	case RepositoryPush:
 		return rule{roles: []Role{Admin, Deployer}, record: true}, true
-	case PromotionStop:
+	case PromotionStop, PromotionPause, PromotionCheck, SlotRestore, HoldSet:
 		return rule{roles: []Role{Admin, Deployer}}, true
 	case AuditRead:
 		return rule{roles: []Role{Admin}, record: true}, true
-	case SlotClean, JoinTokenCreate, NodeRemove:
+	case SlotClean, JoinTokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise:
 		return rule{roles: []Role{Admin}}, true
 	case NodeWanted, NodeReport:
 		return rule{roles: []Role{Node}}, true

@@ -27,6 +27,11 @@ type Options struct {
 	Batch       int           // claims at once; default 8
 	Concurrency int           // steps side by side; default 2, as many as a function has connections
 	Reconcile   time.Duration // how often a branch is looked at when no webhook comes; default 60 s
+
+	// Metrics are the servers that metrics are read from, by the name that an Analysis calls them.
+	Metrics map[string]MetricSource
+	// Sign signs the commits of records; nil: they are not written.
+	Sign func(payload []byte) (string, error)
 }
 
 func (o Options) withDefaults() Options {
@@ -63,21 +68,30 @@ func (e *Engine) Validate(ctx context.Context) (int, error) {
 	})
 }
 
-// Advance takes releases and promotions that are due forward, until none is or
-// ctx ends. It returns how many steps it took.
+// Advance takes releases, promotions and slots that are due forward, until none
+// is or ctx ends. It returns how many steps it took.
 func (e *Engine) Advance(ctx context.Context) (int, error) {
 	return e.drain(ctx, AdvanceKinds(), map[store.Kind]step{
-		store.Release: e.release, store.Promotion: e.promotion,
+		store.Release: e.release, store.Promotion: e.promotion, store.Slot: e.drift,
 	})
 }
 
 // AdvanceKinds are the kinds of work that [Engine.Advance] does.
-func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Promotion} }
+func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Promotion, store.Slot} }
+
+// Deliver writes records that are due to Git, until none is or ctx ends. It
+// returns how many steps it took.
+func (e *Engine) Deliver(ctx context.Context) (int, error) {
+	return e.drain(ctx, DeliverKinds(), map[store.Kind]step{store.Record: e.records})
+}
+
+// DeliverKinds are the kinds of work that [Engine.Deliver] does.
+func DeliverKinds() []store.Kind { return []store.Kind{store.Record} }
 
 // Leases of the kinds of work, where [Options] say nothing. The shorter they
 // are, the sooner somebody takes over from a function that died.
 const (
-	readLease    = 12 * time.Second // a repository is read from Git
+	readLease    = 12 * time.Second // a repository is read from Git, or written
 	advanceLease = 5 * time.Second  // a few statements
 )
 
@@ -86,7 +100,7 @@ func (e *Engine) lease(kinds []store.Kind) time.Duration {
 	switch {
 	case e.options.Lease != 0:
 		return e.options.Lease
-	case slices.Contains(kinds, store.Repository):
+	case slices.Contains(kinds, store.Repository), slices.Contains(kinds, store.Record):
 		return readLease
 	default:
 		return advanceLease
@@ -174,6 +188,9 @@ func (e *Engine) sequence(ctx context.Context, tenants map[string]bool) {
 // the partitions of the audit log.
 func (e *Engine) Backstop(ctx context.Context) error {
 	if err := e.store.KeepPartitions(ctx); err != nil {
+		return err
+	}
+	if _, err := e.store.PruneSamples(ctx); err != nil {
 		return err
 	}
 	tenants, err := e.store.Unsequenced(ctx)

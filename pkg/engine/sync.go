@@ -220,20 +220,26 @@ func (d *reader) changes(ctx context.Context, c gitrepo.Commit, now version) (re
 			changed = append(changed, name)
 		}
 	}
-	for name := range before {
+	var deleted []string
+	for _, name := range slices.Sorted(maps.Keys(before)) {
 		if _, ok := after[name]; !ok {
-			d.row(c, "intent.removed", name, "the intent was deleted; what runs is untouched")
+			deleted = append(deleted, name)
 		}
 	}
-	if len(changed) == 0 {
+	if len(changed)+len(deleted) == 0 {
 		return nil, nil, nil
 	}
-	if err := d.learn(ctx, changed); err != nil {
+	if err := d.learn(ctx, append(slices.Clone(changed), deleted...)); err != nil {
 		return nil, nil, err
 	}
 	position, err := d.repo.Position(ctx, c.SHA)
 	if err != nil && !unreadable(err) { // behind a commit that cannot be read, generations rise one by one
 		return nil, nil, err
+	}
+	for _, name := range deleted {
+		if err := d.remove(ctx, c, name, int64(position)); err != nil {
+			return nil, nil, err
+		}
 	}
 	refused = map[string]string{}
 	for _, name := range changed {
@@ -291,24 +297,68 @@ func (d *reader) release(c gitrepo.Commit, now version, name string, position in
 	if last.Repository != "" && last.Repository != d.at.Name {
 		return fmt.Sprintf("deployment %s belongs to repository %s", name, last.Repository)
 	}
+	reason := fmt.Sprintf("%s %s in commit %.12s of %s", snapshot.Module.Name, snapshot.Module.Version, c.SHA, d.at.Name)
+	d.add(c, name, position, store.NewRelease{Blob: blob, Snapshot: snapshot, Digest: digest}, reason+differences(last.Snapshot, snapshot))
+	return ""
+}
+
+// add gives a release its generation and its row.
+func (d *reader) add(c gitrepo.Commit, name string, position int64, rel store.NewRelease, reason string) {
 	// The place on the first-parent line, but never a step back: a forced branch may be shorter.
-	generation := max(position, last.Generation+1)
-	d.newest[name] = store.Newest{Generation: generation, Repository: d.at.Name, Blob: blob}
-	rel := store.NewRelease{
-		ID: fmt.Sprintf("%s-%d", name, generation), Deployment: name, Generation: generation,
-		Commit: c.SHA, Blob: blob, Snapshot: snapshot, Digest: digest,
-	}
+	rel.Generation = max(position, d.newest[name].Generation+1)
+	d.newest[name] = store.Newest{Generation: rel.Generation, Repository: d.at.Name, Blob: rel.Blob, Snapshot: &rel.Snapshot}
+	rel.ID, rel.Deployment, rel.Commit = fmt.Sprintf("%s-%d", name, rel.Generation), name, c.SHA
 	d.sync.Releases = append(d.sync.Releases, rel)
 	d.sync.Rows = append(d.sync.Rows, audit.Row{
 		ID: "release/" + rel.ID + "/release.created", Tenant: d.at.Tenant, At: d.at.Now, Actor: validator,
-		Action: "release.created", Subject: "release " + rel.ID,
-		Reason: fmt.Sprintf("%s %s in commit %.12s of %s", snapshot.Module.Name, snapshot.Module.Version, c.SHA, d.at.Name),
+		Action: "release.created", Subject: "release " + rel.ID, Reason: reason,
 		Attributes: map[string]string{
-			"commit": c.SHA, "repository": d.at.Name, "deployment": name, "releaseDigest": digest,
-			"module": snapshot.Module.Name, "version": snapshot.Module.Version, "artifact": snapshot.Module.Digest,
+			"commit": c.SHA, "repository": d.at.Name, "deployment": name, "releaseDigest": rel.Digest,
+			"module": rel.Snapshot.Module.Name, "version": rel.Snapshot.Module.Version, "artifact": rel.Snapshot.Module.Digest,
 		},
 	})
-	return ""
+}
+
+// remove asks for what was released under a deleted intent to be taken away: a
+// release of its own, whose every stage waits for a person. Nothing is undeployed
+// because a file is gone.
+func (d *reader) remove(ctx context.Context, c gitrepo.Commit, name string, position int64) error {
+	last, known := d.newest[name]
+	if !known || last.Repository != d.at.Name || last.Snapshot.Remove {
+		d.row(c, "intent.removed", name, "the intent was deleted; there is nothing to take away")
+		return nil
+	}
+	snapshot := *last.Snapshot
+	snapshot.Remove = true
+	digest, err := snapshot.Digest()
+	if err != nil {
+		return err
+	}
+	d.row(c, "intent.removed", name, "the intent was deleted; what runs is untouched until an operator agrees")
+	d.add(c, name, position, store.NewRelease{Snapshot: snapshot, Digest: digest}, fmt.Sprintf("the removal of %s, deleted in commit %.12s of %s", name, c.SHA, d.at.Name))
+	return nil
+}
+
+// maxDifferences is how many changed fields the row of a release names.
+const maxDifferences = 20
+
+// differences says what else than the version a release changes: nothing for the first one.
+func differences(before *intent.Snapshot, now intent.Snapshot) string {
+	if before == nil || before.Remove {
+		return ""
+	}
+	var parts []string
+	for _, x := range intent.DiffSnapshots(*before, now) {
+		if len(parts) == maxDifferences {
+			parts = append(parts, "…")
+			break
+		}
+		parts = append(parts, x.String())
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(parts, "; ")
 }
 
 // validator is the actor of what validation does by itself.

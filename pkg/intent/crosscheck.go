@@ -54,6 +54,8 @@ func (c *crossCheck) admit(f File, paths map[string]string) {
 		e := *d.Environment
 		e.Spec.Target = cmp.Or(e.Spec.Target, DefaultTarget)
 		c.set.Environments[name] = e
+	case d.Analysis != nil:
+		c.set.Analyses[name] = *d.Analysis
 	}
 }
 
@@ -89,16 +91,23 @@ func folderOf(kind string) string {
 		return FolderPipelines
 	case KindEnvironment:
 		return FolderEnvironments
+	case KindAnalysis:
+		return FolderAnalyses
 	}
 	return ""
 }
 
-// builtIn adds the built-in pipelines that the repository does not replace.
+// builtIn adds the built-in pipelines and analyses that the repository does not replace.
 func (c *crossCheck) builtIn() {
 	for name, d := range builtInPipelines() {
 		if !c.set.files[FolderPipelines+"/"+name] {
 			c.set.Pipelines[name] = *d.Pipeline
 			c.pipelines[name] = d
+		}
+	}
+	for name, d := range builtInAnalyses() {
+		if !c.set.files[FolderAnalyses+"/"+name] {
+			c.set.Analyses[name] = *d.Analysis
 		}
 	}
 }
@@ -114,7 +123,39 @@ func (c *crossCheck) references(d Document) {
 				c.add(d.Path, d.problem(RuleUnknownEnvironment, fmt.Sprintf("unknown environment %q", s.Environment),
 					c.hint(FolderEnvironments, s.Environment), "spec", "stages", strconv.Itoa(i), "environment"))
 			}
+			c.stage(d, s, i)
 		}
+	}
+}
+
+// stage checks the analyses and windows that a stage refers to. An environment
+// whose file is broken says so itself.
+func (c *crossCheck) stage(d Document, s Stage, i int) {
+	at := []string{"spec", "stages", strconv.Itoa(i)}
+	for field, name := range map[string]string{"stabilization": s.Strategy.Stabilization, "analysis": s.Strategy.Analysis} {
+		if _, ok := c.set.Analyses[name]; name != "" && !ok && !c.known(FolderAnalyses, name) {
+			c.add(d.Path, d.problem(RuleUnknownAnalysis, fmt.Sprintf("unknown analysis %q", name), c.hint(FolderAnalyses, name),
+				append(slices.Clone(at), "strategy", field)...))
+		}
+	}
+	env, ok := c.set.Environments[s.Environment]
+	if !ok {
+		return
+	}
+	var windows []string
+	for _, w := range env.Spec.Windows {
+		windows = append(windows, w.Name)
+	}
+	for j, name := range s.Gates.Windows {
+		if slices.Contains(windows, name) {
+			continue
+		}
+		hint := fmt.Sprintf("add it to %s/%s.yaml", FolderEnvironments, s.Environment)
+		if near := suggest(name, windows); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		c.add(d.Path, d.problem(RuleUnknownWindow, fmt.Sprintf("environment %s has no window %q", s.Environment, name), hint,
+			append(slices.Clone(at), "gates", "windows", strconv.Itoa(j))...))
 	}
 }
 
@@ -171,6 +212,9 @@ func (c *crossCheck) hint(folder, name string) string {
 	}
 	if folder == FolderPipelines {
 		names = slices.AppendSeq(names, maps.Keys(c.pipelines))
+	}
+	if folder == FolderAnalyses {
+		names = slices.AppendSeq(names, maps.Keys(c.set.Analyses))
 	}
 	if s := suggest(name, names); s != "" {
 		return fmt.Sprintf("did you mean %q?", s)

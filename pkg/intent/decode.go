@@ -10,8 +10,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// A Document is one decoded file. Exactly one of Deployment, Pipeline and
-// Environment is set when the file is valid, none when it is not; Kind is set as
+// A Document is one decoded file. Exactly one of Deployment, Pipeline,
+// Environment and Analysis is set when the file is valid, none when it is not; Kind is set as
 // soon as it could be read. A Document is never changed, so it may be kept and
 // shared.
 type Document struct {
@@ -20,6 +20,7 @@ type Document struct {
 	Deployment  *Deployment
 	Pipeline    *Pipeline
 	Environment *Environment
+	Analysis    *Analysis
 
 	source source
 	root   *yaml.Node
@@ -27,7 +28,7 @@ type Document struct {
 
 // Valid reports whether the document was decoded.
 func (d Document) Valid() bool {
-	return d.Deployment != nil || d.Pipeline != nil || d.Environment != nil
+	return d.Deployment != nil || d.Pipeline != nil || d.Environment != nil || d.Analysis != nil
 }
 
 // Metadata returns the document's metadata, zero when it is not valid.
@@ -39,6 +40,8 @@ func (d Document) Metadata() Metadata {
 		return d.Pipeline.Metadata
 	case d.Environment != nil:
 		return d.Environment.Metadata
+	case d.Analysis != nil:
+		return d.Analysis.Metadata
 	}
 	return Metadata{}
 }
@@ -52,8 +55,8 @@ func (d Document) problem(rule, message, hint string, path ...string) Problem {
 }
 
 // Decode reads one file with the embedded schemas. Path is only for messages.
-// Problems are ordered by position; they hold an error exactly if the document
-// is not valid.
+// Problems are ordered by position; they hold an error exactly if the document is
+// not valid.
 func Decode(path string, data []byte) (Document, []Problem) {
 	return embedded().Decode(path, data)
 }
@@ -88,7 +91,7 @@ func readKind(src source, root *yaml.Node) (string, *Problem) {
 		p := src.at(n, rule, message, hint)
 		return "", &p
 	}
-	kinds := []string{KindDeployment, KindPipeline, KindEnvironment}
+	kinds := []string{KindDeployment, KindPipeline, KindEnvironment, KindAnalysis}
 	if root.Kind != yaml.MappingNode {
 		return fail(root, RuleWrongType, "the document must be a mapping, but it is "+typeName(root), "start with apiVersion: "+APIVersion)
 	}
@@ -126,6 +129,9 @@ func (d *Document) fill(value any) []Problem {
 	case KindPipeline:
 		d.Pipeline = &Pipeline{}
 		target = d.Pipeline
+	case KindAnalysis:
+		d.Analysis = &Analysis{}
+		target = d.Analysis
 	default:
 		d.Environment = &Environment{}
 		target = d.Environment
@@ -138,11 +144,16 @@ func (d *Document) fill(value any) []Problem {
 	case len(problems) > 0:
 	case d.Deployment != nil:
 		problems = append(d.checkArtifact(), d.checkVariables()...)
+		problems = append(problems, d.checkSecrets()...)
 	case d.Pipeline != nil:
-		problems = d.checkStages()
+		problems = append(d.checkStages(), d.checkStrategies()...)
+	case d.Environment != nil:
+		problems = d.checkWindows()
+	case d.Analysis != nil:
+		problems = d.checkMetrics()
 	}
-	if len(problems) > 0 {
-		d.Deployment, d.Pipeline, d.Environment = nil, nil, nil
+	if HasErrors(problems) {
+		d.Deployment, d.Pipeline, d.Environment, d.Analysis = nil, nil, nil, nil
 	}
 	return problems
 }
@@ -181,7 +192,7 @@ func (d *Document) checkVariables() []Problem {
 func (d *Document) reserved(env map[string]string, path ...string) []Problem {
 	var problems []Problem
 	for name := range env {
-		if name == "PORT" || strings.HasPrefix(name, "HOTSWAP_") {
+		if name == "PORT" || name == "CREDENTIALS_DIRECTORY" || strings.HasPrefix(name, "HOTSWAP_") {
 			message := fmt.Sprintf("the variable %s is set by the node", clip(name))
 			at := append(slices.Clone(path), name)
 			problems = append(problems, d.problem(RuleReservedVariable, message, "take another name", at...))

@@ -51,6 +51,16 @@ func (s *Set) Snapshot(deployment string) (Snapshot, error) {
 		Configs:    map[string]Config{},
 		Pipeline:   freeze(pipeline),
 	}
+	for _, name := range out.Pipeline.Spec.Analyses() {
+		a, ok := s.Analyses[name]
+		if !ok {
+			return Snapshot{}, fmt.Errorf("snapshot of %s: analysis %s: %w", deployment, name, ErrInvalid)
+		}
+		if out.Analyses == nil {
+			out.Analyses = map[string]AnalysisSpec{}
+		}
+		out.Analyses[name] = a.Spec
+	}
 	for _, stage := range out.Pipeline.Spec.Stages {
 		out.Configs[stage.Environment] = effective(d.Spec.Config, d.Spec.Environments[stage.Environment].Config)
 	}
@@ -58,8 +68,8 @@ func (s *Set) Snapshot(deployment string) (Snapshot, error) {
 }
 
 // Digest returns the release's digest: over tenant, deployment, the module's
-// name, version and artifact digest, the effective configurations and the
-// pipeline. Where the artifact lies, its signature and its declared size are not
+// name, version and artifact digest, the effective configurations, the pipeline
+// and the analyses that it names, and whether it is a removal. Where the artifact lies, its signature and its declared size are not
 // in it: the same bytes from another place are the same release.
 func (s Snapshot) Digest() (string, error) {
 	type module struct {
@@ -77,11 +87,15 @@ func (s Snapshot) Digest() (string, error) {
 		Module     module            `json:"module"`
 		Configs    map[string]Config `json:"configs"`
 		Pipeline   pipeline          `json:"pipeline"`
+
+		Analyses map[string]AnalysisSpec `json:"analyses,omitempty"`
+		Remove   bool                    `json:"remove,omitempty"`
 	}{
 		s.Tenant, s.Deployment,
 		module{s.Module.Name, s.Module.Version, s.Module.Digest},
 		s.Configs,
 		pipeline{s.Pipeline.Metadata.Name, s.Pipeline.Spec},
+		s.Analyses, s.Remove,
 	})
 }
 
@@ -101,7 +115,8 @@ func freeze(p Pipeline) Pipeline {
 }
 
 // effective lays an override over a configuration: args replace (an empty list
-// removes them), env is merged key by key, every other field replaces when set.
+// removes them), env and secrets are merged by name, every other field replaces
+// when set.
 func effective(base, over Config) Config {
 	out := Config{
 		Args: base.Args,
@@ -113,6 +128,11 @@ func effective(base, over Config) Config {
 			StartWithin: cmp.Or(over.Health.StartWithin, base.Health.StartWithin, DefaultStartWithin),
 		},
 		Drain: cmp.Or(over.Drain, base.Drain, DefaultDrain),
+		Resources: Resources{
+			Memory: cmp.Or(over.Resources.Memory, base.Resources.Memory),
+			CPU:    cmp.Or(over.Resources.CPU, base.Resources.CPU),
+		},
+		Secrets: mergeSecrets(base.Secrets, over.Secrets),
 	}
 	if over.Args != nil {
 		out.Args = over.Args
@@ -122,6 +142,19 @@ func effective(base, over Config) Config {
 		out.Env = map[string]string{}
 		maps.Copy(out.Env, base.Env)
 		maps.Copy(out.Env, over.Env)
+	}
+	return out
+}
+
+// mergeSecrets lays references over others by their names, in the order of names.
+func mergeSecrets(base, over []SecretRef) []SecretRef {
+	by := map[string]SecretRef{}
+	for _, ref := range append(slices.Clone(base), over...) {
+		by[ref.Name] = ref
+	}
+	var out []SecretRef
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, by[name])
 	}
 	return out
 }

@@ -23,6 +23,7 @@ const (
 	FolderDeployments  = "deployments"
 	FolderPipelines    = "pipelines"
 	FolderEnvironments = "environments"
+	FolderAnalyses     = "analyses"
 )
 
 // What [Set.Snapshot] answers when there is none.
@@ -49,6 +50,7 @@ type Set struct {
 	Deployments  map[string]Deployment
 	Pipelines    map[string]Pipeline
 	Environments map[string]Environment
+	Analyses     map[string]Analysis // the built-in ones too
 
 	problems map[string][]Problem // by file without its extension, "" for the tree
 	files    map[string]bool      // known files without their extensions, valid or not
@@ -56,12 +58,12 @@ type Set struct {
 
 // Folders returns the folders that are read, in the order of the kinds.
 func Folders() []string {
-	return []string{FolderDeployments, FolderPipelines, FolderEnvironments}
+	return []string{FolderDeployments, FolderPipelines, FolderEnvironments, FolderAnalyses}
 }
 
 // UnreadFolders returns the folders of kinds that later versions read. Their
 // files are warned about.
-func UnreadFolders() []string { return []string{"policies", "analyses"} }
+func UnreadFolders() []string { return []string{"policies"} }
 
 // CheckTree decodes every file of a repository and checks them against each
 // other. Tenant is the repository's; with "" the documents' own are taken.
@@ -119,7 +121,7 @@ func refuseTree(tenant, rule, message string) (*Set, []Problem) {
 func newSet(tenant string) *Set {
 	return &Set{
 		Tenant:      tenant,
-		Deployments: map[string]Deployment{}, Pipelines: map[string]Pipeline{}, Environments: map[string]Environment{},
+		Deployments: map[string]Deployment{}, Pipelines: map[string]Pipeline{}, Environments: map[string]Environment{}, Analyses: map[string]Analysis{},
 		problems: map[string][]Problem{}, files: map[string]bool{},
 	}
 }
@@ -161,11 +163,13 @@ func (s *Set) drop(stem string) {
 		delete(s.Pipelines, name)
 	case FolderEnvironments:
 		delete(s.Environments, name)
+	case FolderAnalyses:
+		delete(s.Analyses, name)
 	}
 }
 
 // Problems returns what concerns a deployment: the problems of its file, of its
-// pipeline, of the environments of its stages, and of the tree as a whole. The
+// pipeline, of the environments and analyses of its stages, and of the tree as a whole. The
 // deployment can be released exactly if none of them is an error.
 func (s *Set) Problems(deployment string) []Problem {
 	out := slices.Clone(s.problems[""])
@@ -176,6 +180,9 @@ func (s *Set) Problems(deployment string) []Problem {
 		for _, stage := range s.Pipelines[d.Spec.Pipeline].Spec.Stages {
 			out = append(out, s.problems[FolderEnvironments+"/"+stage.Environment]...)
 		}
+		for _, name := range s.Pipelines[d.Spec.Pipeline].Spec.Analyses() {
+			out = append(out, s.problems[FolderAnalyses+"/"+name]...)
+		}
 	}
 	return out
 }
@@ -185,13 +192,17 @@ func stem(p string) string { return strings.TrimSuffix(p, path.Ext(p)) }
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// builtInPipelines decodes the built-in pipelines. They are constants; a test
-// says that they are valid.
-func builtInPipelines() map[string]Document {
+// builtIn decodes built-in documents of a folder. They are constants; a test says
+// that they are valid.
+func builtIn(folder string, documents map[string][]byte) map[string]Document {
 	out := map[string]Document{}
-	for name, data := range pipelines.BuiltIn() {
-		d, _ := Decode(FolderPipelines+"/"+name+".yaml", data)
+	for name, data := range documents {
+		d, _ := Decode(folder+"/"+name+".yaml", data)
 		out[name] = d
 	}
 	return out
 }
+
+func builtInPipelines() map[string]Document { return builtIn(FolderPipelines, pipelines.BuiltIn()) }
+
+func builtInAnalyses() map[string]Document { return builtIn(FolderAnalyses, pipelines.Analyses()) }

@@ -21,13 +21,13 @@ func Apply(s State, t Transition) (State, error) {
 	case s.Status.Final() && s.Version > 0:
 		return s, fmt.Errorf("%w: %s was final (%s) at version %d", ErrReplay, s.ID, s.Status, s.Version)
 	}
-	if t.To.Status != s.Status || t.To.Phase != s.Phase {
+	if t.To.Status != s.Status || t.To.Phase != s.Phase || t.To.Wave != s.Wave {
 		s.Since = t.At
 	}
 	s.Version++
 	s.Status, s.Phase, s.Wave = t.To.Status, t.To.Phase, t.To.Wave
 	s.Token, s.Plan, s.Units = t.To.Token, t.To.Plan, t.To.Units
-	s.Ending, s.Reason = t.To.Ending, t.To.Reason
+	s.Ending, s.Reason, s.Progress = t.To.Ending, t.To.Reason, t.To.Progress
 	return s, nil
 }
 
@@ -35,7 +35,7 @@ func Apply(s State, t Transition) (State, error) {
 func outcome(s State) Outcome {
 	return Outcome{
 		Status: s.Status, Phase: s.Phase, Wave: s.Wave, Token: s.Token, Plan: s.Plan,
-		Units: s.Units, Ending: s.Ending, Reason: s.Reason,
+		Units: s.Units, Ending: s.Ending, Reason: s.Reason, Progress: s.Progress,
 	}
 }
 

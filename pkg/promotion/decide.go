@@ -3,6 +3,7 @@ package promotion
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/audit"
@@ -14,6 +15,8 @@ import (
 var (
 	ErrFinal   = errors.New("promotion is final")
 	ErrUnknown = errors.New("unknown event")
+	// ErrNotNow reports a wish of a person that the state does not allow.
+	ErrNotNow = errors.New("not possible now")
 )
 
 // System is the actor of what HotSwap does because its rules say so.
@@ -22,7 +25,8 @@ var System = audit.Actor{Kind: audit.System, Name: "advance"}
 // Times after which an open promotion is looked at again when nothing wakes it.
 // They are backstops: reports, freed slots and people wake it at once.
 const (
-	lookAgain = 30 * time.Second
+	lookAgain = 30 * time.Second // while units are at work
+	lookIdle  = 15 * time.Minute // while nothing runs
 	// silence is how long a unit may say nothing before its silence is what is
 	// waited for. Agents report at least every few seconds.
 	silence = 20 * time.Second
@@ -35,16 +39,32 @@ func Decide(s State, ev Event, now time.Time) (Decision, error) {
 		return Decision{}, fmt.Errorf("decide %s: %w: %s", s.ID, ErrFinal, s.Status)
 	}
 	ev.Version = EventVersion
+	s.Units = slices.Clone(s.Units)
 	d := &decider{before: s, Decision: Decision{State: s}, ev: ev, now: now}
+	d.State.Units = slices.Clone(s.Units)
+	var err error
 	switch {
 	case ev.Kind == Created && s.Version == 0:
 		d.created()
-	case ev.Kind == Looked && s.Version > 0:
+	case s.Version == 0:
+		err = fmt.Errorf("%w %q", ErrUnknown, ev.Kind)
+	case ev.Kind == Looked:
 		d.looked()
-	case ev.Kind == Stopped && s.Version > 0:
+	case ev.Kind == Stopped:
 		d.stopped()
+	case ev.Kind == Promoted:
+		err = d.promoted()
+	case ev.Kind == Refused:
+		err = d.refused()
+	case ev.Kind == Held:
+		err = d.held()
+	case ev.Kind == Resumed:
+		err = d.resumed()
 	default:
-		return Decision{}, fmt.Errorf("decide %s at version %d: %w %q", s.ID, s.Version, ErrUnknown, ev.Kind)
+		err = fmt.Errorf("%w %q", ErrUnknown, ev.Kind)
+	}
+	if err != nil {
+		return Decision{}, fmt.Errorf("decide %s at version %d: %w", s.ID, s.Version, err)
 	}
 	return d.done(), nil
 }
@@ -78,10 +98,13 @@ func (d *decider) done() Decision {
 func (d *decider) become(status Status, phase Phase, action, reason string) {
 	d.moved = true
 	d.State.Version = d.before.Version + 1
-	if d.State.Status != status || d.State.Phase != phase {
+	if d.before.Status != status || d.before.Phase != phase || d.before.Wave != d.State.Wave {
 		d.State.Since = d.now
 	}
 	d.State.Status, d.State.Phase, d.State.Reason = status, phase, reason
+	if phase != Paused {
+		d.State.Progress.Resume = ""
+	}
 	actor := d.ev.Actor
 	if actor.Name == "" {
 		actor = System
@@ -107,7 +130,12 @@ func (d *decider) wait(next time.Time, what, evidence, command string) {
 
 func (d *decider) created() {
 	d.State.Plan = d.ev.Facts.Plan
-	d.become(Gating, "", "promotion.created", fmt.Sprintf("release %s came to stage %s", d.State.Release, d.State.Spec.Stage.Name))
+	d.State.Progress.Asked = d.now
+	reason := fmt.Sprintf("release %s came to stage %s", d.State.Release, d.State.Spec.Stage.Name)
+	if d.ev.Reason != "" {
+		reason = d.ev.Reason
+	}
+	d.become(Gating, "", "promotion.created", reason)
 }
 
 func (d *decider) looked() {
@@ -123,63 +151,8 @@ func (d *decider) looked() {
 	}
 }
 
-// gating: the stage has no gate of its own in this version, so what remains is
-// whether a newer release has passed this one by.
-func (d *decider) gating() {
-	if d.overtaken() {
-		return
-	}
-	d.State.Plan = d.ev.Facts.Plan
-	d.become(Queued, "", "promotion.queued", "the stage has no gate")
-}
-
-// overtaken ends a promotion whose slot was started by a newer release.
-func (d *decider) overtaken() bool {
-	started := d.ev.Facts.Slot.Started
-	if started <= d.State.Generation {
-		return false
-	}
-	d.become(Superseded, "", "promotion.superseded", fmt.Sprintf("generation %d was started in %s", started, d.State.Environment))
-	return true
-}
-
-func (d *decider) queued() {
-	slot, again := d.ev.Facts.Slot, d.now.Add(lookAgain)
-	switch {
-	case d.overtaken():
-	case slot.Holder != "":
-		d.wait(again, "the slot is held by promotion "+slot.Holder, "", "hotswap abort "+slot.Holder)
-	case slot.Dirty:
-		d.wait(again, "the slot is dirty: units may run different versions", "an earlier promotion ended without knowing what every unit runs",
-			"hotswap slot clean "+d.State.Environment+"/"+d.State.Deployment)
-	case d.ev.Facts.Newest > d.State.Generation:
-		d.wait(again, fmt.Sprintf("generation %d goes first", d.ev.Facts.Newest), "", "")
-	case d.ev.Facts.Plan != d.State.Plan:
-		d.State.Plan = d.ev.Facts.Plan
-		d.become(Gating, "", "promotion.replanned", "the plan moved: the environment was changed")
-	case len(d.ev.Facts.Candidates) == 0:
-		d.wait(again, "no node matches the selector of environment "+d.State.Environment, "", "hotswap join-token create NODE.token --label KEY=VALUE, and hotswap node with it")
-	default:
-		d.start()
-	}
-}
-
-// start takes the slot and orders every unit to prepare.
-func (d *decider) start() {
-	slot := d.ev.Facts.Slot
-	slot.Holder, slot.Token, slot.Started = d.State.ID, slot.Token+1, d.State.Generation
-	d.Slot = &slot
-	d.State.Token = slot.Token
-	d.State.Units = nil
-	for _, c := range d.ev.Facts.Candidates {
-		d.State.Units = append(d.State.Units, Unit{Node: c.Node, Former: c.Former})
-		d.order(c.Node, c.Wanted, c.Former, &d.State.Spec.Instance)
-	}
-	d.become(Running, Preparing, "promotion.started", fmt.Sprintf("the slot is free; %s to prepare", units(len(d.State.Units))))
-}
-
 // order writes the next order for the place on one node.
-func (d *decider) order(node string, wanted target.Position, active, standby *target.Instance) {
+func (d *decider) order(node string, wanted target.Position, active, standby *target.Instance) *target.Order {
 	if active != nil && standby != nil && active.Digest == standby.Digest {
 		standby = nil // it runs already: nothing to keep beside it
 	}
@@ -188,16 +161,36 @@ func (d *decider) order(node string, wanted target.Position, active, standby *ta
 		Position: target.Position{Epoch: d.ev.Facts.Epoch, Token: d.State.Token, Generation: wanted.Generation + 1},
 		Active:   active, Standby: standby,
 	}})
+	return &d.Orders[len(d.Orders)-1].Order
 }
 
 // finish ends the promotion and frees the slot, dirty when what the units run
 // cannot be told or is mixed.
 func (d *decider) finish(status Status, dirty bool, action, reason string) {
 	slot := d.ev.Facts.Slot
+	if d.Slot != nil { // it was taken in this very decision
+		slot = *d.Slot
+	}
 	slot.Holder = ""
 	slot.Dirty = slot.Dirty || dirty
+	if status == Succeeded {
+		slot.Dirty, slot.Live = false, d.State.ID
+	}
 	d.Slot = &slot
+	for _, c := range d.clusters() {
+		d.Load = append(d.Load, Load{Cluster: c, Delta: -1, Limit: d.ev.Facts.Limit})
+	}
 	d.become(status, "", action, reason)
+}
+
+// clusters returns the clusters that the promotion's units are in, each once.
+func (d *decider) clusters() []string {
+	var out []string
+	for _, u := range d.State.Units {
+		out = append(out, u.Cluster)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // deadline returns when the present phase has used up its time.

@@ -56,6 +56,9 @@ func newStory(t require.TestingT, nodes ...string) *story {
 func (s *story) give(kind EventKind) {
 	d, err := Decide(s.state, event(kind, s.facts), s.now)
 	require.NoError(s.t, err)
+	if d.Transition != nil {
+		require.True(s.t, Listed(s.state, d.State), "the move from %q to %q is in no list", s.state.Where(), d.State.Where())
+	}
 	s.told, s.last, s.state = asJSON(d), d, d.State
 	s.rows = append(s.rows, d.Rows...)
 	if d.Transition != nil {
@@ -71,7 +74,7 @@ func (s *story) give(kind EventKind) {
 
 // event is an event of a kind: people stop, the system looks.
 func event(kind EventKind, facts Facts) Event {
-	if kind == Stopped {
+	if kind != Looked && kind != Created {
 		return Event{Kind: kind, Actor: audit.Actor{Kind: audit.Person, Name: "ann"}, Reason: "not today", Facts: facts}
 	}
 	return Event{Kind: kind, Actor: System, Facts: facts}
@@ -169,8 +172,7 @@ func TestDirectPreparesAllThenActivatesAll(t *testing.T) {
 	s.look()
 	require.Equal(t, Succeeded, s.state.Status)
 	require.Equal(t, "a:1.5.0/- b:1.5.0/-", s.ordered(), "the former instance is let go")
-	require.Equal(t, Slot{Token: 5, Started: 2}, s.facts.Slot)
-	require.Len(t, s.last.Live, 2)
+	require.Equal(t, Slot{Token: 5, Started: 2, Live: s.state.ID}, s.facts.Slot)
 	require.Nil(t, s.last.Waiting)
 	require.Len(t, s.rows, len(s.steps), "one row for each transition")
 }
@@ -188,11 +190,6 @@ func TestWhatEndsAPromotion(t *testing.T) {
 			s.reports("a", sees("1.4.2", target.Healthy), broke("1.5.0", target.ArtifactMissing, "404"))
 			s.look()
 		}, Failed, "a:1.4.2/- b:1.4.2/-", Slot{Token: 5, Started: 2}, "a: artifact-missing: 404"},
-		"a node that left while preparing fails it": {func(s *story) {
-			s.toPreparing()
-			s.unit("b").Gone = true
-			s.look()
-		}, Failed, "a:1.4.2/- b:1.4.2/-", Slot{Token: 5, Started: 2}, "b: the node left the fleet"},
 		"a place that cannot obey fails it": {func(s *story) {
 			s.toPreparing()
 			s.reports("a", sees("1.4.2", target.Healthy), nil)
@@ -234,12 +231,23 @@ func TestWhatEndsAPromotion(t *testing.T) {
 		}, RollbackFailed, "", Slot{Token: 5, Started: 2, Dirty: true}, "not back within the deadline: b: no word"},
 		"a unit that cannot go back leaves the slot dirty": {func(s *story) {
 			s.toActivating("a", "b")
+			s.reports("a", broke("1.5.0", target.StartFailed, "exit 1"), nil)
+			s.look()
+			require.Equal(s.t, RollingBack, s.state.Status)
+			s.reports("a", broke("1.4.2", target.StartFailed, "exit 1"), nil)
+			s.allServe("1.4.2", "b")
+			s.look()
+		}, RollbackFailed, "", Slot{Token: 5, Started: 2, Dirty: true}, "a: start-failed: exit 1"},
+		"who left the fleet is not waited for on the way back": {func(s *story) {
+			s.toActivating("a", "b")
 			s.unit("a").Gone = true
 			s.look()
+			require.Equal(s.t, Paused, s.state.Phase)
+			s.give(Stopped)
 			require.Equal(s.t, "a:1.4.2/- b:1.4.2/-", s.ordered(), "also for the day on which a comes back")
 			s.allServe("1.4.2", "b")
 			s.look()
-		}, RollbackFailed, "", Slot{Token: 5, Started: 2, Dirty: true}, "a: the node left the fleet"},
+		}, Cancelled, "", Slot{Token: 5, Started: 2}, "a: the node left the fleet"},
 		"onFailure fail leaves the units as they are, and the slot dirty": {func(s *story) {
 			s.state.Spec.Stage.OnFailure.Action = "fail"
 			s.toActivating("a", "b")
@@ -457,24 +465,24 @@ func TestDecideRelease(t *testing.T) {
 		state ReleaseState
 	}{
 		"it begins with the stages that need nothing":          {nil, "dev", ReleaseOpen},
-		"nothing starts beside a stage that runs":              {[]StageStatus{{"dev", Running}}, "", ReleaseOpen},
-		"two stages start side by side":                        {[]StageStatus{{"dev", Succeeded}}, "qa load", ReleaseOpen},
-		"a join waits for both":                                {[]StageStatus{{"dev", Succeeded}, {"qa", Succeeded}, {"load", Running}}, "", ReleaseOpen},
-		"a join starts when both are there":                    {[]StageStatus{{"dev", Succeeded}, {"qa", Succeeded}, {"load", Succeeded}}, "production", ReleaseOpen},
-		"all stages make a success":                            {[]StageStatus{{"dev", Succeeded}, {"qa", Succeeded}, {"load", Succeeded}, {"production", Succeeded}}, "", ReleaseSucceeded},
-		"a failed stage ends it when the others have ended":    {[]StageStatus{{"dev", Succeeded}, {"qa", Failed}, {"load", Succeeded}}, "", ReleaseFailed},
-		"a failed stage does not end it while another is open": {[]StageStatus{{"dev", Succeeded}, {"qa", Failed}, {"load", Running}}, "", ReleaseOpen},
-		"superseded":        {[]StageStatus{{"dev", Superseded}}, "", ReleaseSuperseded},
-		"cancelled":         {[]StageStatus{{"dev", Cancelled}}, "", ReleaseCancelled},
-		"rolled back":       {[]StageStatus{{"dev", RolledBack}}, "", ReleaseFailed},
-		"could not be told": {[]StageStatus{{"dev", Errored}}, "", ReleaseFailed},
+		"nothing starts beside a stage that runs":              {[]StageStatus{{Stage: "dev", Status: Running, Attempt: 1}}, "", ReleaseOpen},
+		"two stages start side by side":                        {[]StageStatus{{Stage: "dev", Status: Succeeded, Attempt: 1}}, "qa load", ReleaseOpen},
+		"a join waits for both":                                {[]StageStatus{{Stage: "dev", Status: Succeeded, Attempt: 1}, {Stage: "qa", Status: Succeeded, Attempt: 1}, {Stage: "load", Status: Running, Attempt: 1}}, "", ReleaseOpen},
+		"a join starts when both are there":                    {[]StageStatus{{Stage: "dev", Status: Succeeded, Attempt: 1}, {Stage: "qa", Status: Succeeded, Attempt: 1}, {Stage: "load", Status: Succeeded, Attempt: 1}}, "production", ReleaseOpen},
+		"all stages make a success":                            {[]StageStatus{{Stage: "dev", Status: Succeeded, Attempt: 1}, {Stage: "qa", Status: Succeeded, Attempt: 1}, {Stage: "load", Status: Succeeded, Attempt: 1}, {Stage: "production", Status: Succeeded, Attempt: 1}}, "", ReleaseSucceeded},
+		"a failed stage ends it when the others have ended":    {[]StageStatus{{Stage: "dev", Status: Succeeded, Attempt: 1}, {Stage: "qa", Status: Failed, Attempt: 1}, {Stage: "load", Status: Succeeded, Attempt: 1}}, "", ReleaseFailed},
+		"a failed stage does not end it while another is open": {[]StageStatus{{Stage: "dev", Status: Succeeded, Attempt: 1}, {Stage: "qa", Status: Failed, Attempt: 1}, {Stage: "load", Status: Running, Attempt: 1}}, "", ReleaseOpen},
+		"superseded":        {[]StageStatus{{Stage: "dev", Status: Superseded, Attempt: 1}}, "", ReleaseSuperseded},
+		"cancelled":         {[]StageStatus{{Stage: "dev", Status: Cancelled, Attempt: 1}}, "", ReleaseCancelled},
+		"rolled back":       {[]StageStatus{{Stage: "dev", Status: RolledBack, Attempt: 1}}, "", ReleaseFailed},
+		"could not be told": {[]StageStatus{{Stage: "dev", Status: Errored, Attempt: 1}}, "", ReleaseFailed},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			d := DecideRelease(p, tt.have)
 			var start []string
 			for _, s := range d.Start {
-				start = append(start, s.Name)
+				start = append(start, s.Stage.Name)
 			}
 			require.Equal(t, tt.start, strings.Join(start, " "))
 			require.Equal(t, tt.state, d.State)

@@ -3,6 +3,7 @@ package promotion
 import (
 	"time"
 
+	"hotswap.dev/hotswap/pkg/analysis"
 	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/target"
 )
@@ -12,14 +13,20 @@ type EventKind string
 
 // The events.
 const (
-	Created EventKind = "created"   // the release came to the stage
-	Looked  EventKind = "looked"    // somebody woke it: Facts is what was seen
-	Stopped EventKind = "cancelled" // a person asked to stop: Actor and Reason say who and why
+	Created EventKind = "created" // the release came to the stage
+	Looked  EventKind = "looked"  // somebody woke it: Facts is what was seen
+
+	// What a person asks for: Actor and Reason say who and why.
+	Stopped  EventKind = "cancelled" // stop; what was switched goes back
+	Promoted EventKind = "promoted"  // yes to a gate, or to a wave that is paused without a verdict
+	Refused  EventKind = "refused"   // no to a gate
+	Held     EventKind = "paused"    // wait where you are
+	Resumed  EventKind = "resumed"   // go on
 )
 
 // EventVersion is the version of the event's form that this build writes. It
 // reads every version up to it.
-const EventVersion = 1
+const EventVersion = 2
 
 // An Event is one thing that happened, with everything that the decision may
 // depend on. It is stored in full with the transition that it caused.
@@ -33,12 +40,50 @@ type Event struct {
 
 // Facts are what was read in the transaction of the decision.
 type Facts struct {
-	Epoch      int64       `json:"epoch"`      // of the database
-	Plan       string      `json:"plan"`       // digest of the plan rendered again
-	Slot       Slot        `json:"slot"`       // as it is
-	Newest     int64       `json:"newest"`     // newest generation queued for the slot
-	Candidates []Candidate `json:"candidates"` // units that the selector matches; read while queued
-	Units      []Observed  `json:"units"`      // the promotion's own units; read once it runs
+	Epoch int64  `json:"epoch"`          // of the database
+	Plan  string `json:"plan"`           // digest of the plan rendered again
+	Slot  Slot   `json:"slot"`           // as it is
+	Held  string `json:"held,omitempty"` // why the artifact is barred from the slot; empty: it is not
+
+	Newest  int64  `json:"newest"`            // newest generation queued for the slot
+	Oldest  int64  `json:"oldest,omitempty"`  // oldest generation that is open and has not started there
+	Restore string `json:"restore,omitempty"` // a restore that waits for the slot; it goes first
+	After   Status `json:"after,omitempty"`   // of Spec.After
+
+	Gates      GateFacts        `json:"gates,omitzero"`
+	Candidates []Candidate      `json:"candidates"`        // units that could be changed; read while queued
+	Limit      int              `json:"limit,omitempty"`   // promotions side by side in a cluster; 0: any number
+	Load       []ClusterLoad    `json:"load,omitempty"`    // of the environment's clusters
+	Units      []Observed       `json:"units"`             // the promotion's own units; read once it runs
+	Verdict    *analysis.Result `json:"verdict,omitempty"` // of the samples, in a phase that asks for one
+}
+
+// GateFacts are what the gates of a stage depend on.
+type GateFacts struct {
+	Window *WindowFact `json:"window,omitempty"` // nil: the stage names none
+	Needs  time.Time   `json:"needs,omitzero"`   // when the last needed stage succeeded
+	Checks []CheckFact `json:"checks,omitempty"` // of the external checks that said something
+}
+
+// A WindowFact is whether the windows of a stage let it start now.
+type WindowFact struct {
+	Open bool      `json:"open"`
+	Why  string    `json:"why"`
+	Next time.Time `json:"next,omitzero"` // when that changes; zero: not within a year
+}
+
+// A CheckFact is what an external check said last.
+type CheckFact struct {
+	Name   string    `json:"name"`
+	Passed bool      `json:"passed"`
+	Detail string    `json:"detail,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+// A ClusterLoad is how many promotions are changing a cluster.
+type ClusterLoad struct {
+	Cluster string `json:"cluster"`
+	Running int    `json:"running"`
 }
 
 // A Slot is the lock of (tenant, environment, deployment).
@@ -46,14 +91,16 @@ type Slot struct {
 	Holder  string `json:"holder,omitempty"` // promotion; empty: free
 	Token   int64  `json:"token"`            // rises each time it is taken
 	Started int64  `json:"started"`          // newest generation that ever took it
-	Dirty   bool   `json:"dirty,omitempty"`  // units may be mixed: see Held back states
+	Dirty   bool   `json:"dirty,omitempty"`  // units may be mixed
+	Live    string `json:"live,omitempty"`   // the promotion whose outcome the units run
 }
 
 // A Candidate is a unit that could be changed.
 type Candidate struct {
-	Node   string           `json:"node"`
-	Wanted target.Position  `json:"wanted"`           // of its newest order for this place
-	Former *target.Instance `json:"former,omitempty"` // what that order made active
+	Node    string           `json:"node"`
+	Cluster string           `json:"cluster,omitempty"`
+	Wanted  target.Position  `json:"wanted"`           // of its newest order for this place
+	Former  *target.Instance `json:"former,omitempty"` // what that order made active
 }
 
 // Observed is one unit as it was last seen. Times are of the database's clock.
@@ -93,6 +140,8 @@ type Outcome struct {
 	Units  []Unit `json:"units,omitempty"`
 	Ending Status `json:"ending,omitempty"`
 	Reason string `json:"reason,omitempty"`
+
+	Progress Progress `json:"progress,omitzero"`
 }
 
 // A Decision is what must become true together, because of one event.
@@ -104,7 +153,23 @@ type Decision struct {
 	Orders     []UnitOrder
 	Slot       *Slot // nil: unchanged
 	Live       []Live
+	Load       []Load
+	Hold       *Hold // nil: none begins
 	Rows       []audit.Row
+}
+
+// A Load is a promotion that begins (Delta 1) or ends (-1) to change a cluster.
+// A beginning must be refused when Limit promotions are there already; 0: any number.
+type Load struct {
+	Cluster string
+	Delta   int
+	Limit   int
+}
+
+// A Hold bars an artifact from a slot until a person lifts it.
+type Hold struct {
+	Artifact string // digest
+	Reason   string
 }
 
 // A UnitOrder is an order for the place on one node.

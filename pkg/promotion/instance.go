@@ -29,7 +29,11 @@ func NewInstance(s intent.Snapshot, release, environment string) (target.Instanc
 			Args: c.Args, Env: c.Env, HealthPath: c.Health.Path,
 			Interval: intent.Duration(c.Health.Interval), Timeout: intent.Duration(c.Health.Timeout),
 			StartWithin: intent.Duration(c.Health.StartWithin), Port: c.Port, Drain: intent.Duration(c.Drain),
+			Memory: intent.Bytes(c.Resources.Memory), CPU: intent.CPU(c.Resources.CPU),
 		},
+	}
+	for _, ref := range c.Secrets {
+		in.Config.Secrets = append(in.Config.Secrets, target.SecretRef(ref))
 	}
 	digest, err := canonical.Digest(instanceDomain, struct {
 		Name    string        `json:"name"`

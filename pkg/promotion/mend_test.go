@@ -31,6 +31,7 @@ func TestANodeThatLeftIsOrderedBackTooSoThatItDoesNotReturnWithTheBadRelease(t *
 	s.allServe("1.5.0", "a")
 	s.unit("b").Gone = true
 	s.look()
+	s.give(Stopped)
 	require.Equal(t, RollingBack, s.state.Status)
 	require.Equal(t, "a:1.4.2/- b:1.4.2/-", s.ordered())
 }

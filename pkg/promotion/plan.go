@@ -16,18 +16,22 @@ const (
 
 // A Plan is what a promotion will do. Its digest is what an approval names, so
 // it holds what decides the effect and nothing that moves by itself: no
-// versions that run now, no unit list, no commit ids.
+// versions that run now, no commit ids, and a unit list only where the stage
+// asks for it (units: exact).
 type Plan struct {
-	Release     string            `json:"release"` // releaseDigest
+	Release     string            `json:"release"`        // releaseDigest
+	Kind        Kind              `json:"kind,omitempty"` // empty: promote
 	Stage       intent.Stage      `json:"stage"`
-	Environment string            `json:"environment"` // digest of the environment's spec
+	Environment string            `json:"environment"` // digest of the environment's spec, its windows included
 	Selector    map[string]string `json:"selector"`
 	Waves       []strategy.Wave   `json:"waves"`
+	Units       []string          `json:"units,omitempty"`
 }
 
 // NewPlan returns the plan of taking the frozen intent s through one of its
-// stages into env as it is now.
-func NewPlan(s intent.Snapshot, stage string, env intent.Environment) (Plan, error) {
+// stages into env as it is now. Units are the nodes that env selects, in the
+// order in which they are changed; they count only where the stage says so.
+func NewPlan(s intent.Snapshot, stage string, env intent.Environment, units []string) (Plan, error) {
 	st, ok := StageOf(s.Pipeline, stage)
 	if !ok {
 		return Plan{}, fmt.Errorf("plan of %s: pipeline %s has no stage %q", s.Deployment, s.Pipeline.Metadata.Name, stage)
@@ -44,7 +48,14 @@ func NewPlan(s intent.Snapshot, stage string, env intent.Environment) (Plan, err
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan of %s: stage %s: %w", s.Deployment, stage, err)
 	}
-	return Plan{Release: release, Stage: st, Environment: environment, Selector: env.Spec.Selector, Waves: waves}, nil
+	p := Plan{Release: release, Stage: st, Environment: environment, Selector: env.Spec.Selector, Waves: waves}
+	if s.Remove {
+		p.Kind = Remove
+	}
+	if st.Strategy.Units == "exact" {
+		p.Units = units
+	}
+	return p, nil
 }
 
 // Digest returns the planDigest.
@@ -54,6 +65,16 @@ func (p Plan) Digest() (string, error) { return canonical.Digest(planDomain, p) 
 func StageOf(p intent.Pipeline, name string) (intent.Stage, bool) {
 	for _, st := range p.Spec.Stages {
 		if st.Name == name {
+			return st, true
+		}
+	}
+	return intent.Stage{}, false
+}
+
+// StageIn returns the stage of p that deploys to the given environment.
+func StageIn(p intent.Pipeline, environment string) (intent.Stage, bool) {
+	for _, st := range p.Spec.Stages {
+		if st.Environment == environment {
 			return st, true
 		}
 	}

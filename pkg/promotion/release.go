@@ -9,7 +9,8 @@ import (
 // A ReleaseState is where a release stands as a whole.
 type ReleaseState string
 
-// The states of a release. All but ReleaseOpen are final.
+// The states of a release. All but ReleaseOpen are final, until a person asks
+// for another attempt of a stage.
 const (
 	ReleaseOpen       ReleaseState = "open"
 	ReleaseSucceeded  ReleaseState = "succeeded"  // every stage succeeded
@@ -20,13 +21,21 @@ const (
 
 // A StageStatus is how the newest attempt of one stage stands.
 type StageStatus struct {
-	Stage  string
-	Status Status
+	Stage   string
+	Status  Status
+	Attempt int
+	Harmful bool // the analysis found that the release does harm
+}
+
+// A StageStart is an attempt of a stage that is to begin.
+type StageStart struct {
+	Stage   intent.Stage
+	Attempt int
 }
 
 // A ReleaseDecision says what a release needs next.
 type ReleaseDecision struct {
-	Start []intent.Stage // stages whose every need has succeeded and that have no promotion yet
+	Start []StageStart // stages whose every need has succeeded, and retries
 	State ReleaseState
 }
 
@@ -34,21 +43,22 @@ type ReleaseDecision struct {
 // It is the join of the stage graph: asked any number of times with the same
 // stages it gives the same answer.
 func DecideRelease(p intent.Pipeline, have []StageStatus) ReleaseDecision {
-	status := map[string]Status{}
+	stages := map[string]StageStatus{}
 	for _, h := range have {
-		status[h.Stage] = h.Status
+		stages[h.Stage] = h
 	}
 	var d ReleaseDecision
 	open := false
 	for _, st := range p.Spec.Stages {
-		s, exists := status[st.Name]
-		if exists {
-			open = open || !s.Final()
-			continue
-		}
-		ready := !slices.ContainsFunc(st.Needs, func(need string) bool { return status[need] != Succeeded })
-		if ready {
-			d.Start = append(d.Start, st)
+		s, exists := stages[st.Name]
+		ready := !slices.ContainsFunc(st.Needs, func(need string) bool { return stages[need].Status != Succeeded })
+		switch {
+		case exists && !s.Status.Final():
+			open = true
+		case exists && s.retries(st):
+			d.Start = append(d.Start, StageStart{Stage: st, Attempt: s.Attempt + 1})
+		case !exists && ready:
+			d.Start = append(d.Start, StageStart{Stage: st, Attempt: 1})
 		}
 	}
 	d.State = ReleaseOpen
@@ -56,6 +66,17 @@ func DecideRelease(p intent.Pipeline, have []StageStatus) ReleaseDecision {
 		d.State = ended(have, len(p.Spec.Stages))
 	}
 	return d
+}
+
+// retries reports whether the attempt ended badly without harm and the stage
+// tries again by itself. What a person stopped stays stopped.
+func (s StageStatus) retries(st intent.Stage) bool {
+	switch s.Status {
+	case Failed, Errored, RolledBack:
+		return !s.Harmful && s.Attempt <= st.OnFailure.Retries
+	default:
+		return false
+	}
 }
 
 // ended names the end of a release of which nothing is open and nothing can start.
@@ -69,7 +90,7 @@ func ended(have []StageStatus, stages int) ReleaseState {
 			end = ReleaseSuperseded
 		case Cancelled:
 			end = ReleaseCancelled
-		case Failed, Errored, RolledBack, RollbackFailed:
+		case Failed, Errored, RolledBack, RollbackFailed, Rejected, Expired:
 			return ReleaseFailed
 		}
 	}

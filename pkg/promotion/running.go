@@ -2,133 +2,21 @@ package promotion
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/target"
 )
 
-// A standing is where one unit stands on the way that its order asks for.
-type standing int
-
-const (
-	pending standing = iota // on its way, or nothing was heard yet
-	reached                 // it reported what the order wants, healthy
-	broken                  // it reported that it cannot
-	silent                  // nothing was heard for a while
-	gone                    // the node left the fleet
-)
-
-// A seen unit is a unit with its standing and, where it matters, why.
-type seen struct {
-	unit Unit
-	obs  Observed
-	at   standing
-	why  string
-}
-
-// watch judges every unit by its own report. judge looks at a report that
-// answers the newest order.
-func (d *decider) watch(judge func(Unit, *target.PlaceReport) (standing, string)) []seen {
-	var out []seen
-	for _, u := range d.State.Units {
-		s := seen{unit: u, obs: d.observed(u.Node)}
-		report := s.obs.obeyed()
-		switch {
-		case s.obs.Gone:
-			s.at, s.why = gone, "the node left the fleet"
-		case report != nil && report.Refused != "" && !d.mends(u, report):
-			s.at, s.why = broken, report.Refused
-		case report != nil:
-			s.at, s.why = judge(u, report)
-		}
-		// Of a unit that was there once and says nothing since, nobody knows where it stands now.
-		if (s.at == pending || s.at == reached) && d.now.Sub(s.lastWord(d.State.Since)) > silence {
-			s.at, s.why = silent, "no word since "+s.lastWord(d.State.Since).UTC().Format(time.TimeOnly)
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-// mends reports whether all that a unit refuses is the former instance while its
-// successor is prepared: what is broken must not keep out what repairs it.
-func (d *decider) mends(u Unit, r *target.PlaceReport) bool {
-	return d.State.Phase == Preparing && u.Former != nil && r.RefusedFor == u.Former.Digest && r.RefusedFor != d.State.Spec.Instance.Digest
-}
-
-// lastWord is when the node was last heard, or since when it was waited for.
-func (s seen) lastWord(since time.Time) time.Time {
-	if s.obs.Seen.After(since) {
-		return s.obs.Seen
-	}
-	if s.obs.Seen.IsZero() {
-		return since
-	}
-	return s.obs.Seen
-}
-
-// observed returns what is known of a unit; a unit that was not read is gone.
-func (d *decider) observed(node string) Observed {
-	for _, o := range d.ev.Facts.Units {
-		if o.Node == node {
-			return o
-		}
-	}
-	return Observed{Node: node, Gone: true}
-}
-
-// instance judges one instance against what is wanted there.
-func instance(got *target.InstanceReport, want *target.Instance) (standing, string) {
-	switch {
-	case want == nil && got == nil:
-		return reached, ""
-	case want == nil, got == nil, got.Digest != want.Digest:
-		return pending, ""
-	case got.Phase == target.Healthy:
-		return reached, ""
-	case got.Phase == target.Failed:
-		return broken, fmt.Sprintf("%s: %s", got.Reason, got.Detail)
-	default:
-		return pending, string(got.Phase)
-	}
-}
-
-// prepared judges a unit that was asked to prepare: the new instance is healthy
-// in standby, or takes the traffic already.
-func (d *decider) prepared(u Unit, r *target.PlaceReport) (standing, string) {
-	want := &d.State.Spec.Instance
-	if u.Former != nil && u.Former.Digest == want.Digest {
-		return instance(r.Active, want)
-	}
-	return instance(r.Standby, want)
-}
-
-// activated judges a unit that was asked to switch.
-func (d *decider) activated(_ Unit, r *target.PlaceReport) (standing, string) {
-	return instance(r.Active, &d.State.Spec.Instance)
-}
-
-// steady judges a unit after the switch: any sign of a crash is a failure.
-func (d *decider) steady(u Unit, r *target.PlaceReport) (standing, string) {
-	at, why := instance(r.Active, &d.State.Spec.Instance)
-	switch {
-	case at == reached && r.Active.Restarts > u.Restarts:
-		return broken, "it crashed after the switch"
-	case at == pending && r.Active != nil && r.Active.Phase == target.Unhealthy:
-		return broken, "it became unhealthy after the switch"
-	}
-	return at, why
-}
-
-// restored judges a unit that was asked to go back.
-func (d *decider) restored(u Unit, r *target.PlaceReport) (standing, string) {
-	return instance(r.Active, u.Former)
-}
-
 // running moves a promotion that holds the slot.
 func (d *decider) running() {
+	if d.State.Phase == Paused {
+		d.paused()
+		return
+	}
+	if d.missing() {
+		return
+	}
 	switch d.State.Phase {
 	case Preparing:
 		d.preparing()
@@ -136,87 +24,232 @@ func (d *decider) running() {
 		d.activating()
 	case Stabilising:
 		d.stabilising()
+	case Analysing:
+		d.analysing()
 	}
 }
 
-func (d *decider) preparing() {
-	all := d.watch(d.prepared)
-	late := !d.now.Before(d.deadline())
-	bad, quiet := first(all, broken, gone), first(all, silent)
-	switch {
-	case bad != nil:
-		d.withdraw(all, Failed, "promotion.failed", unitSays(*bad))
-	case count(all, reached) == len(all):
-		for _, s := range all {
-			d.order(s.unit.Node, s.obs.Wanted, &d.State.Spec.Instance, s.unit.Former)
+// missing looks for units whose node left the fleet. As many as the strategy
+// tolerates are skipped; with more, a person must say how to go on.
+func (d *decider) missing() bool {
+	lost := first(d.watch(d.ordered, d.activated), gone)
+	if lost == nil {
+		return false
+	}
+	skipped := 1
+	for _, u := range d.State.Units {
+		if u.Skipped {
+			skipped++
 		}
-		d.become(Running, Activating, "wave.activated", units(len(all))+" prepared; traffic moves to all of them")
-	case late && quiet != nil:
-		d.withdraw(all, Errored, "promotion.errored", unitSays(*quiet)+" within the deadline; nothing was switched")
+	}
+	if skipped > d.State.Spec.Stage.Strategy.Tolerates(len(d.State.Units)) || skipped == len(d.State.Units) {
+		d.pause(fmt.Sprintf("%s; more units may not be missing", unitSays(*lost)))
+		return true
+	}
+	d.skip(lost.unit.Node)
+	d.become(Running, d.State.Phase, "unit.skipped", unitSays(*lost)+"; it is skipped")
+	return true
+}
+
+// skip takes a unit out of what is waited for. Its order stays: when the node
+// comes back, it is brought to what is live then.
+func (d *decider) skip(node string) {
+	for i := range d.State.Units {
+		if d.State.Units[i].Node == node {
+			d.State.Units[i].Skipped = true
+		}
+	}
+}
+
+// prepareWave orders the units of the wave to prepare.
+func (d *decider) prepareWave(action, says string) {
+	if d.State.want() == nil { // nothing is prepared for nothing
+		d.activateWave(action, says)
+		return
+	}
+	n := 0
+	for _, u := range d.State.Units {
+		if !d.inWave(u) {
+			continue
+		}
+		n++
+		o := d.order(u.Node, d.wanted(u.Node), u.Former, d.State.want())
+		if path := d.State.Spec.Stage.Strategy.Smoke.Path; path != "" {
+			o.Smoke = &target.Smoke{Path: path}
+		}
+	}
+	d.become(Running, Preparing, action, fmt.Sprintf("%s%s%s to prepare", says, d.wave(), units(n)))
+}
+
+// wanted is the position of the newest order for a unit: of a candidate while
+// the promotion starts, of one of its own units afterwards.
+func (d *decider) wanted(node string) target.Position {
+	if d.before.Status == Queued {
+		for _, c := range d.ev.Facts.Candidates {
+			if c.Node == node {
+				return c.Wanted
+			}
+		}
+	}
+	return d.observed(node).Wanted
+}
+
+func (d *decider) preparing() {
+	all := d.watch(d.inWave, d.prepared)
+	late := !d.now.Before(d.deadline().Add(d.smokeFor()))
+	bad, quiet := first(all, broken), first(all, silent)
+	switch {
+	case d.unsteady():
+	case bad != nil:
+		d.failed(unitSays(*bad))
+	case count(all, reached) == len(all) && d.testsStandby():
+		d.become(Running, Stabilising, "wave.prepared", fmt.Sprintf("%s%s prepared; the standby must be stable", d.wave(), units(len(all))))
+	case count(all, reached) == len(all):
+		d.activateWave("wave.activated", "")
+	case late && quiet != nil && d.State.Progress.Switched == 0:
+		d.withdraw(Errored, "promotion.errored", unitSays(*quiet)+" within the deadline; nothing was switched")
 	case late:
-		d.withdraw(all, Failed, "promotion.failed", "not prepared within the deadline: "+unitSays(*first(all, pending)))
+		d.failed("not prepared within the deadline: " + unitSays(*worst(all)))
 	default:
 		d.waitForUnits(all, "prepared")
 	}
 }
 
-// withdraw ends a promotion before any unit was switched: the standby is taken
-// back and what ran goes on, so the slot stays clean.
-func (d *decider) withdraw(all []seen, status Status, action, reason string) {
-	for _, s := range all { // also of a node that left: it may join again
-		d.order(s.unit.Node, s.obs.Wanted, s.unit.Former, nil)
+// testsStandby reports whether the standby must be stable before any traffic moves.
+func (d *decider) testsStandby() bool {
+	s := d.State.Spec
+	return s.Stage.Strategy.Type == intent.BlueGreen && s.Stabilization != nil && d.State.Kind == Promote
+}
+
+// unsteady fails the promotion when a unit of an earlier wave does not do well.
+func (d *decider) unsteady() bool {
+	bad := first(d.watch(d.changed, d.steady), broken)
+	if bad != nil {
+		d.failed(unitSays(*bad))
 	}
-	d.finish(status, false, action, reason)
+	return bad != nil
+}
+
+// activateWave moves the traffic of the wave's units, all in one decision.
+func (d *decider) activateWave(action, says string) {
+	n := 0
+	for _, u := range d.State.Units {
+		if d.inWave(u) {
+			n++
+			d.order(u.Node, d.wanted(u.Node), d.State.want(), u.Former)
+		}
+	}
+	d.State.Progress.Switched = d.State.Wave + 1
+	reason := fmt.Sprintf("%s prepared; traffic moves to all of them", units(n))
+	if d.State.want() == nil {
+		reason = units(n) + " to stop"
+	}
+	d.become(Running, Activating, action, says+d.wave()+reason)
 }
 
 func (d *decider) activating() {
-	all := d.watch(d.activated)
-	bad := first(all, broken, gone)
+	all := d.watch(d.inWave, d.activated)
+	bad := first(all, broken)
 	switch {
+	case d.unsteady():
 	case bad != nil:
-		d.failed(all, unitSays(*bad))
+		d.failed(unitSays(*bad))
 	case count(all, reached) == len(all):
-		d.switched(all)
+		d.waveSwitched(all)
 	case !d.now.Before(d.deadline()):
-		d.failed(all, "not switched within the deadline: "+unitSays(*first(all, silent, pending)))
+		d.failed("not switched within the deadline: " + unitSays(*first(all, silent, pending)))
 	default:
 		d.waitForUnits(all, "switched")
 	}
 }
 
-// switched follows when every unit serves the new instance.
-func (d *decider) switched(all []seen) {
-	if intent.Duration(d.State.Spec.Stage.Strategy.HealthyFor) == 0 {
-		d.succeed(all, units(len(all))+" switched and healthy")
-		return
-	}
-	d.State.Units = nil
+// waveSwitched follows when every unit of the wave serves the new instance.
+func (d *decider) waveSwitched(all []seen) {
 	for _, s := range all {
-		s.unit.Restarts = s.obs.Report.Active.Restarts
-		d.State.Units = append(d.State.Units, s.unit)
+		d.Live = append(d.Live, Live{Node: s.unit.Node, Instance: d.State.want()})
+		for i := range d.State.Units {
+			if d.State.Units[i].Node == s.unit.Node && s.obs.Report.Active != nil {
+				d.State.Units[i].Restarts = s.obs.Report.Active.Restarts
+			}
+		}
 	}
-	d.become(Running, Stabilising, "wave.switched", fmt.Sprintf("%s switched; must stay healthy for %s", units(len(all)), d.State.Spec.Stage.Strategy.HealthyFor))
+	d.State.Progress.Extended = 0
+	healthy := d.State.Spec.Stage.Strategy.HealthyFor
+	switch switched := d.wave() + units(len(all)) + " switched"; {
+	case d.State.want() == nil:
+		d.waveDone(units(len(all)) + " stopped")
+	case d.State.Spec.Stabilization != nil:
+		d.become(Running, Stabilising, "wave.switched", switched+"; must be stable")
+	case intent.Duration(healthy) > 0:
+		d.become(Running, Stabilising, "wave.switched", switched+"; must stay healthy for "+healthy)
+	case d.State.Spec.Analysis != nil:
+		d.become(Running, Analysing, "wave.switched", switched+"; the analysis begins")
+	default:
+		d.waveDone(units(len(all)) + " switched and healthy")
+	}
 }
 
+// waveDone goes on to the next wave, or ends well.
+func (d *decider) waveDone(reason string) {
+	newer := d.ev.Facts.Newest > d.State.Generation
+	switch last := d.State.Wave+1 >= d.State.Waves(); {
+	case last:
+		d.succeed(reason)
+	case newer && d.State.Spec.Stage.OnNewer == "abort":
+		d.rollBack(Cancelled, fmt.Sprintf("%sgeneration %d is ready and this stage gives way to it", d.wave(), d.ev.Facts.Newest))
+	default:
+		d.State.Wave++
+		d.State.Progress.Extended = 0
+		d.prepareWave("wave.started", reason+"; ")
+	}
+}
+
+// stabilising waits until the switched units are seen healthy and stable; of
+// blueGreen, the standby before the switch.
 func (d *decider) stabilising() {
-	all := d.watch(d.steady)
-	bad := first(all, broken, gone)
-	until := d.State.Since.Add(intent.Duration(d.State.Spec.Stage.Strategy.HealthyFor))
+	if d.State.Wave >= d.State.Progress.Switched {
+		d.testing()
+		return
+	}
+	all := d.watch(d.switched, d.steady)
+	if bad := first(all, broken); bad != nil {
+		d.failed(unitSays(*bad))
+		return
+	}
+	if d.State.Spec.Stabilization != nil {
+		d.stabilisingBySamples(all)
+		return
+	}
+	d.stayingHealthy(all)
+}
+
+// stayingHealthy waits for a report of every unit from after the end.
+func (d *decider) stayingHealthy(all []seen) {
+	strategy := d.State.Spec.Stage.Strategy
+	until := d.State.Since.Add(intent.Duration(strategy.HealthyFor))
 	if !d.now.Before(until) {
 		d.unconfirm(all, until)
 	}
 	switch {
-	case bad != nil:
-		d.failed(all, unitSays(*bad))
 	case !d.now.Before(until) && count(all, reached) == len(all):
-		d.succeed(all, fmt.Sprintf("%s switched and healthy for %s", units(len(all)), d.State.Spec.Stage.Strategy.HealthyFor))
-	case !d.now.Before(until.Add(intent.Duration(d.State.Spec.Stage.Strategy.Deadline))):
-		d.failed(all, "health not confirmed within the deadline: "+unitSays(*worst(all)))
+		d.stable(fmt.Sprintf("%s switched and healthy for %s", units(len(all)), strategy.HealthyFor))
+	case !d.now.Before(until.Add(intent.Duration(strategy.Deadline))):
+		d.failed("health not confirmed within the deadline: " + unitSays(*worst(all)))
 	case d.now.Before(until):
-		d.wait(until, "every unit must stay healthy until "+until.UTC().Format(time.TimeOnly), progress(all, "healthy"), "hotswap abort "+d.State.ID)
+		d.wait(until, d.wave()+"every unit must stay healthy until "+until.UTC().Format(time.TimeOnly), progress(all, "healthy"), "hotswap abort "+d.State.ID)
 	default:
 		d.waitForUnits(all, "seen healthy after "+until.UTC().Format(time.TimeOnly))
 	}
+}
+
+// stable follows when the switched units did well by themselves.
+func (d *decider) stable(reason string) {
+	d.State.Progress.Extended = 0
+	if d.State.Spec.Analysis != nil {
+		d.become(Running, Analysing, "wave.stable", d.wave()+reason+"; the analysis begins")
+		return
+	}
+	d.waveDone(reason)
 }
 
 // unconfirm takes the standing from every unit that was not seen healthy at or
@@ -234,133 +267,22 @@ func (d *decider) unconfirm(all []seen, until time.Time) {
 	}
 }
 
-// succeed ends the promotion well: the former instances are let go.
-func (d *decider) succeed(all []seen, reason string) {
-	for _, s := range all {
-		d.order(s.unit.Node, s.obs.Wanted, &d.State.Spec.Instance, nil)
-		d.Live = append(d.Live, Live{Node: s.unit.Node, Instance: &d.State.Spec.Instance})
-	}
-	d.finish(Succeeded, false, "promotion.succeeded", reason)
-}
-
-// failed follows the stage's onFailure once the switch has begun.
-func (d *decider) failed(all []seen, reason string) {
-	if d.State.Spec.Stage.OnFailure.Action == "fail" {
-		d.finish(Failed, true, "promotion.failed", reason+"; the units stay as they are")
-		return
-	}
-	d.rollBack(all, RolledBack, reason)
-}
-
-// rollBack orders every unit back to what it ran. It ends as ending.
-func (d *decider) rollBack(all []seen, ending Status, reason string) {
-	for _, s := range all { // also of a node that left: it may join again
-		d.order(s.unit.Node, s.obs.Wanted, s.unit.Former, nil)
-	}
-	d.State.Ending = ending
-	d.become(RollingBack, "", "rollback.started", reason)
-}
-
-func (d *decider) rollingBack() {
-	all := d.watch(d.restored)
-	bad := first(all, broken, gone)
-	why := d.State.Reason
-	switch {
-	case bad != nil:
-		d.finish(RollbackFailed, true, "rollback.failed", unitSays(*bad)+"; rolled back because: "+why)
-	case count(all, reached) == len(all):
-		for _, s := range all {
-			d.Live = append(d.Live, Live{Node: s.unit.Node, Instance: s.unit.Former})
-		}
-		d.finish(d.State.Ending, false, "rollback.finished", units(len(all))+" back on the former version; rolled back because: "+why)
-	case !d.now.Before(d.deadline()):
-		d.finish(RollbackFailed, true, "rollback.failed", "not back within the deadline: "+unitSays(*worst(all))+"; rolled back because: "+why)
-	default:
-		d.waitForUnits(all, "back on the former version")
-	}
-}
-
-// stopped follows a person's wish to stop.
-func (d *decider) stopped() {
-	reason := "asked by " + d.ev.Actor.Name + ": " + d.ev.Reason
-	switch {
-	case d.State.Status == Running && d.State.Phase == Preparing:
-		d.withdraw(d.watch(d.prepared), Cancelled, "promotion.cancelled", reason)
-	case d.State.Status == Running:
-		d.rollBack(d.watch(d.activated), Cancelled, reason)
-	case d.State.Status == RollingBack:
-		d.waitForUnits(d.watch(d.restored), "back on the former version")
-	default:
-		d.become(Cancelled, "", "promotion.cancelled", reason)
-	}
-}
-
-// waitForUnits waits until every unit has done what, and names who has not.
-func (d *decider) waitForUnits(all []seen, done string) {
-	next := d.now.Add(lookAgain)
-	if end := d.deadline(); end.After(d.now) && end.Before(next) {
-		next = end
-	}
-	command := "hotswap abort " + d.State.ID
-	if s := first(all, silent); s != nil {
-		command = fmt.Sprintf("start the agent of node %s, or hotswap node remove %s, or %s", s.unit.Node, s.unit.Node, command)
-	}
-	d.wait(next, fmt.Sprintf("%d of %s %s", count(all, reached), units(len(all)), done), progress(all, done), command)
-}
-
-// progress lists the units that are not there yet, at most five by name.
-func progress(all []seen, done string) string {
-	var parts []string
-	for _, s := range all {
-		if s.at == reached {
+// succeed ends the promotion well: the former instances are let go, or kept warm
+// for a while.
+func (d *decider) succeed(reason string) {
+	keep := intent.Duration(d.State.Spec.Stage.Strategy.KeepOldFor)
+	for _, u := range d.State.Units {
+		if u.Skipped {
 			continue
 		}
-		if len(parts) == 5 {
-			parts = append(parts, "…")
-			break
+		var old *target.Instance
+		if keep > 0 && d.State.Kind == Promote {
+			old = u.Former
 		}
-		parts = append(parts, unitSays(s))
-	}
-	if len(parts) == 0 {
-		return "every unit is " + done
-	}
-	return strings.Join(parts, "; ")
-}
-
-func unitSays(s seen) string {
-	why := s.why
-	if why == "" {
-		why = "has not answered the order yet"
-	}
-	return s.unit.Node + ": " + why
-}
-
-// first returns the first unit with one of the standings, or nil.
-func first(all []seen, at ...standing) *seen {
-	for i := range all {
-		for _, a := range at {
-			if all[i].at == a {
-				return &all[i]
-			}
+		o := d.order(u.Node, d.wanted(u.Node), d.State.want(), old)
+		if o.Standby != nil {
+			o.KeepFor = keep
 		}
 	}
-	return nil
-}
-
-// worst returns the unit that explains best why not all is well.
-func worst(all []seen) *seen {
-	if s := first(all, broken, gone, silent, pending); s != nil {
-		return s
-	}
-	return &all[0]
-}
-
-func count(all []seen, at standing) int {
-	n := 0
-	for _, s := range all {
-		if s.at == at {
-			n++
-		}
-	}
-	return n
+	d.finish(Succeeded, false, "promotion.succeeded", reason)
 }

@@ -7,25 +7,14 @@
 // database and no network, so the same arguments give the same decision for
 // ever. [Apply] folds recorded transitions back into the state.
 //
-//	            ┌─────────┐ gates true ┌────────┐ slot free, plan unchanged
-//	release ───▶│ gating  │───────────▶│ queued │──────────────┐
-//	            └─────────┘◀───────────└────────┘              ▼
-//	                 │        plan moved    │        ┌─────────────────────┐
-//	                 ▼                      ▼        │ running             │
-//	        superseded, cancelled  superseded,       │  preparing          │
-//	                               cancelled         │  activating         │──▶ succeeded
-//	                                                 │  stabilising        │──▶ failed, errored, cancelled
-//	                                                 └─────────────────────┘
-//	                                                           │ after the switch began
-//	                                                           ▼
-//	                                                 ┌─────────────────────┐──▶ rolled_back, cancelled
-//	                                                 │ rolling_back        │──▶ rollback_failed
-//	                                                 └─────────────────────┘
+// [Moves] lists every way from one state to another; docs/reference/states.md is
+// made from it, and a test holds the machine to it.
 package promotion
 
 import (
 	"time"
 
+	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/target"
 )
@@ -45,6 +34,8 @@ const (
 	Errored        Status = "errored" // we could not tell
 	RolledBack     Status = "rolled_back"
 	RollbackFailed Status = "rollback_failed" // the units are mixed: the slot is dirty
+	Rejected       Status = "rejected"        // a person said no
+	Expired        Status = "expired"         // nobody said yes in time
 	Superseded     Status = "superseded"
 	Cancelled      Status = "cancelled"
 )
@@ -62,24 +53,44 @@ func (s Status) Final() bool {
 // A Phase is where a running promotion stands. It is empty in other states.
 type Phase string
 
-// The phases of the direct strategy, in order.
+// The phases, in order. A promotion of several waves goes through them wave by wave.
 const (
-	Preparing   Phase = "preparing"   // standby instances are fetched and started
+	Preparing   Phase = "preparing"   // standby instances are fetched, started and tested
 	Activating  Phase = "activating"  // traffic moves to them
-	Stabilising Phase = "stabilising" // they must stay healthy for a while
+	Stabilising Phase = "stabilising" // they must be seen healthy and stable; of blueGreen the standby too, before
+	Analysing   Phase = "analysing"   // they are compared with the units that were not changed
+	Paused      Phase = "paused"      // a person must say how to go on
 )
 
 // A Kind says why a promotion exists.
 type Kind string
 
-// Promote takes a release forward. Going back is a promotion of its own kind.
-const Promote Kind = "promote"
+// The kinds. Going back is a promotion of its own kind.
+const (
+	Promote Kind = "promote" // takes a release forward
+	Restore Kind = "restore" // brings back a release that ran before
+	Remove  Kind = "remove"  // takes away what runs, because its intent was deleted
+)
 
 // A Spec is what a promotion was created with and never changes: the frozen
 // stage and the instance that every unit is to run.
 type Spec struct {
-	Stage    intent.Stage    `json:"stage"`
-	Instance target.Instance `json:"instance"`
+	Stage       intent.Stage    `json:"stage"`
+	Instance    target.Instance `json:"instance"`              // zero: nothing, for a Remove
+	Concurrency string          `json:"concurrency,omitempty"` // intent.Supersede or intent.Queue
+	// Stabilization and Analysis bound the waiting for a verdict; nil: none is asked for.
+	Stabilization *Watch `json:"stabilization,omitempty"`
+	Analysis      *Watch `json:"analysis,omitempty"`
+	// After is the restore that must have succeeded before this one.
+	After string `json:"after,omitempty"`
+}
+
+// A Watch says how often a verdict is asked for, for how long at most, and what
+// follows when there is none by then: "pause", "extend", "promote" or "rollback".
+type Watch struct {
+	Interval     time.Duration `json:"interval"`
+	Maximum      time.Duration `json:"maximum"`
+	Insufficient string        `json:"insufficient"`
 }
 
 // A State is a promotion. Everything from Status on is what transitions change.
@@ -101,22 +112,62 @@ type State struct {
 	Token   int64     `json:"token"`   // fencing token of the slot; 0 before it was taken
 	Plan    string    `json:"plan"`    // digest of the plan
 	Units   []Unit    `json:"units,omitempty"`
-	Since   time.Time `json:"since"` // of Status and Phase
+	Since   time.Time `json:"since"` // of Status, Phase and Wave
 	Ending  Status    `json:"ending,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
+
+	Progress Progress `json:"progress,omitzero"`
+}
+
+// Progress is what else a promotion remembers on its way.
+type Progress struct {
+	Switched int       `json:"switched,omitempty"` // waves whose traffic was ordered to move
+	Resume   Phase     `json:"resume,omitempty"`   // where a paused promotion goes on
+	Extended int       `json:"extended,omitempty"` // how often this wait for a verdict was made longer
+	Asked    time.Time `json:"asked,omitzero"`     // since when an approval is missing
+	Approval *Approval `json:"approval,omitempty"`
+	Harmful  bool      `json:"harmful,omitempty"` // the analysis found that the release does harm
+}
+
+// An Approval is a person's word that the plan may be carried out.
+type Approval struct {
+	By     audit.Actor `json:"by"`
+	Reason string      `json:"reason"`
+	At     time.Time   `json:"at"`
+	Plan   string      `json:"plan"` // digest that it was given for
 }
 
 // A Unit is one place that the promotion changes. The list is resolved when the
 // promotion starts and never grows.
 type Unit struct {
 	Node     string           `json:"node"`
-	Former   *target.Instance `json:"former,omitempty"` // what it was ordered to run before; nil: nothing
-	Restarts int              `json:"restarts"`         // of the new instance when it took the traffic
+	Cluster  string           `json:"cluster,omitempty"`
+	Wave     int              `json:"wave,omitempty"`    // in which it is changed, from 0
+	Skipped  bool             `json:"skipped,omitempty"` // it left the fleet and is not waited for
+	Former   *target.Instance `json:"former,omitempty"`  // what it was ordered to run before; nil: nothing
+	Restarts int              `json:"restarts"`          // of the new instance when it took the traffic
 }
 
 // Place returns the place on a node that the promotion changes.
 func (s State) Place() target.Place {
 	return target.Place{Environment: s.Environment, Deployment: s.Deployment}
+}
+
+// want is what every unit is to run; nil: nothing.
+func (s State) want() *target.Instance {
+	if s.Spec.Instance.Digest == "" {
+		return nil
+	}
+	return &s.Spec.Instance
+}
+
+// Waves returns how many waves the promotion has; 0 before it started.
+func (s State) Waves() int {
+	n := 0
+	for _, u := range s.Units {
+		n = max(n, u.Wave+1)
+	}
+	return n
 }
 
 // Waiting says what an open promotion waits for, in words for a person.

@@ -20,6 +20,8 @@ const (
 	Repository Kind = "repository" // a branch to be synced
 	Release    Kind = "release"    // stages to be started
 	Promotion  Kind = "promotion"  // a state to be advanced
+	Slot       Kind = "slot"       // units to be compared with what is recorded
+	Record     Kind = "record"     // records of a repository to be written to Git
 )
 
 // A Claim is a leased due row. Fence is what every write of the work that was
@@ -119,6 +121,12 @@ const (
 	pokeSlot = poke + ` FROM promotions q
 		WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
 		AND (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL AND q.id <> $4`
+	// pokeWaiting pokes everybody who waits in the environment $2, and the restores
+	// that wait for one elsewhere, but for the promotion $3.
+	pokeWaiting = poke + ` FROM promotions q
+		WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
+		AND q.tenant = $1 AND q.finished_at IS NULL AND q.id <> $3
+		AND (q.environment = $2 AND q.status IN ('gating', 'queued') OR q.spec ->> 'after' = $3)`
 )
 
 // Poke makes the row due now. It is the only write to due from outside the

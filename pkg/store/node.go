@@ -151,6 +151,10 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 	// Whoever waits for a node to match may have one now.
 	b.Queue(poke+` FROM promotions p
 		WHERE (due.tenant, due.kind, due.id) = (p.tenant, 'promotion', p.id) AND p.tenant = $1 AND p.finished_at IS NULL AND p.status = 'queued'`, tenant)
+	// Where something is live, it comes to the new node too.
+	b.Queue(poke+` FROM slots s JOIN environments e ON (e.tenant, e.name) = (s.tenant, s.environment)
+		WHERE (due.tenant, due.kind, due.id) = (s.tenant, 'slot', s.environment || '/' || s.deployment)
+		AND s.tenant = $1 AND s.live <> '' AND $2::jsonb @> e.selector`, tenant, labels)
 	return send(ctx, tx, b)
 }
 
@@ -172,6 +176,8 @@ func (s *Store) RemoveNode(ctx context.Context, tenant, name string, by audit.Ac
 		b.Queue(poke+` WHERE (tenant, kind, id) IN (
 			SELECT d.tenant, d.kind, d.id FROM due d JOIN promotions p ON (d.tenant, d.kind, d.id) = (p.tenant, 'promotion', p.id)
 			WHERE p.tenant = $1 AND p.finished_at IS NULL ORDER BY d.id FOR UPDATE OF d)`, tenant)
+		b.Queue(poke+` FROM wanted w WHERE (due.tenant, due.kind, due.id) = (w.tenant, 'slot', w.environment || '/' || w.deployment)
+			AND (w.tenant, w.node) = ($1, $2)`, tenant, name)
 		err = s.queueRows(b, []audit.Row{{
 			ID: fmt.Sprintf("node/%s/removed/%d", name, at.UnixMicro()), Tenant: tenant, At: at, Actor: by,
 			Action: "node.removed", Subject: "node " + name, Reason: reason,
@@ -208,13 +214,13 @@ func (s *Store) NodeKey(ctx context.Context, id string) (ed25519.PublicKey, erro
 func (s *Store) Orders(ctx context.Context, tenant, node string) ([]target.Order, error) {
 	var orders []target.Order
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT environment, deployment, epoch, token, generation, active, standby FROM wanted
+		rows, err := tx.Query(ctx, `SELECT environment, deployment, epoch, token, generation, active, standby, smoke, keep_for FROM wanted
 			WHERE (tenant, node) = ($1, $2) ORDER BY environment, deployment`, tenant, node)
 		if err != nil {
 			return err
 		}
 		orders, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o target.Order, err error) {
-			err = row.Scan(&o.Place.Environment, &o.Place.Deployment, &o.Position.Epoch, &o.Position.Token, &o.Position.Generation, &o.Active, &o.Standby)
+			err = row.Scan(&o.Place.Environment, &o.Place.Deployment, &o.Position.Epoch, &o.Position.Token, &o.Position.Generation, &o.Active, &o.Standby, &o.Smoke, &o.KeepFor)
 			return o, err
 		})
 		return err
@@ -230,13 +236,16 @@ func (s *Store) Orders(ctx context.Context, tenant, node string) ([]target.Order
 // that the node was never given is left out.
 func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Report) error {
 	places, envs, deps := []string{}, []string{}, []string{}
+	var said []target.PlaceReport
 	seen := map[target.Place]bool{}
 	for _, p := range slices.Backward(r.Places) { // of a place that is told twice, the last word counts
 		if seen[p.Place] {
 			continue
 		}
 		seen[p.Place] = true
-		doc, err := encode(printable(p))
+		p = printable(p)
+		said = append(said, p)
+		doc, err := encode(p)
 		if err != nil {
 			return fmt.Errorf("report of %s/%s: %w", tenant, node, err)
 		}
@@ -255,11 +264,15 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 			JOIN wanted w ON (w.tenant, w.node, w.environment, w.deployment) = ($1, $2, r.environment, r.deployment)
 			ON CONFLICT (tenant, node, environment, deployment) DO UPDATE SET report = excluded.report, seen = excluded.seen`,
 			tenant, node, envs, deps, places)
+		if err := queueSamples(b, tenant, node, said); err != nil {
+			return err
+		}
 		b.Queue(poke+`
 			WHERE (tenant, kind, id) IN (SELECT d.tenant, d.kind, d.id FROM due d
 				JOIN slots s ON (d.tenant, d.kind, d.id) = (s.tenant, 'promotion', s.holder)
 				JOIN unnest($2::text[], $3::text[]) AS r(environment, deployment) ON (s.environment, s.deployment) = (r.environment, r.deployment)
 				WHERE s.tenant = $1 ORDER BY d.id FOR UPDATE OF d)`, tenant, envs, deps)
+		b.Queue(pokeDrift, tenant, node)
 		return send(ctx, tx, b)
 	})
 	if err != nil {
@@ -267,6 +280,18 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 	}
 	return nil
 }
+
+// pokeDrift wakes the slots of a node of which a report differs from what is
+// recorded and no finding says so yet, or the other way round.
+const pokeDrift = poke + ` WHERE (tenant, kind, id) IN (SELECT d.tenant, d.kind, d.id FROM due d
+	JOIN (SELECT w.tenant, w.environment || '/' || w.deployment AS id,
+			r.report #>> '{active,digest}' IS DISTINCT FROM w.active ->> 'digest' OR coalesce(r.report #>> '{active,phase}', 'healthy') <> 'healthy' AS differs,
+			EXISTS (SELECT FROM findings f WHERE (f.tenant, f.environment, f.deployment, f.node) = (w.tenant, w.environment, w.deployment, w.node)
+				AND f.closed_at IS NULL AND f.kind <> 'outside') AS said
+		FROM wanted w JOIN reports r USING (tenant, node, environment, deployment) JOIN slots s USING (tenant, environment, deployment)
+		WHERE (w.tenant, w.node) = ($1, $2) AND s.holder IS NULL) x
+	ON (d.tenant, d.kind, d.id) = (x.tenant, 'slot', x.id)
+	WHERE x.differs <> x.said ORDER BY d.id FOR UPDATE OF d)`
 
 // printable is p without the one character that the database cannot keep. What a
 // module says about itself must not silence its node.

@@ -4,21 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"hotswap.dev/hotswap/pkg/analysis"
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/record"
+	"hotswap.dev/hotswap/pkg/target"
 )
 
 // A Step is what one look at a promotion is decided on: everything was read in
 // the transaction that will store the decision.
 type Step struct {
 	State       promotion.State
-	Facts       promotion.Facts // Plan is left to the caller
+	Facts       promotion.Facts // Plan, Gates.Window, Limit and Verdict are left to the caller
 	Snapshot    intent.Snapshot
 	Environment intent.Environment // zero when it is not known any more
+	Release     promotion.Source   // of the promotion's release
+	Record      *record.Record     // what Git is to say about the slot; nil: nothing yet
+	Selected    []string           // nodes of the environment, where the plan is to name them
+	Samples     []analysis.Sample  // of the slot's units, in a phase that asks for a verdict
 	Now         time.Time
 }
 
@@ -68,52 +76,106 @@ func loadStep(ctx context.Context, tx pgx.Tx, c Claim) (Step, error) {
 		st.Facts.Units, err = pgx.CollectRows(rows, scanObserved)
 		return err
 	})
+	b.Queue(samplesQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+		st.Samples, err = pgx.CollectRows(rows, pgx.RowTo[analysis.Sample])
+		return err
+	})
 	return st, send(ctx, tx, b)
 }
 
-// queueContext reads what surrounds a promotion: time, epoch, slot, release, environment.
+// queueContext reads what surrounds a promotion: time, epoch, slot, gates,
+// release, environment, record.
 func queueContext(b *pgx.Batch, c Claim, st *Step) {
-	b.Queue(`SELECT now(), i.epoch, coalesce(s.holder, ''), coalesce(s.token, 0), coalesce(s.started, 0), coalesce(s.dirty, false),
-			coalesce((SELECT max(q.generation) FROM promotions q
-				WHERE (q.tenant, q.environment, q.deployment) = (p.tenant, p.environment, p.deployment)
-				AND q.finished_at IS NULL AND q.status = 'queued'), 0)
-		FROM installation i, promotions p LEFT JOIN slots s USING (tenant, environment, deployment)
-		WHERE (p.tenant, p.id) = ($1, $2)`, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
-		f := &st.Facts
-		err := row.Scan(&st.Now, &f.Epoch, &f.Slot.Holder, &f.Slot.Token, &f.Slot.Started, &f.Slot.Dirty, &f.Newest)
+	f := &st.Facts
+	b.Queue(slotQuery, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&st.Now, &f.Epoch, &f.Slot.Holder, &f.Slot.Token, &f.Slot.Started, &f.Slot.Dirty, &f.Slot.Live,
+			&f.Newest, &f.Oldest, &f.Restore, &f.Held, &f.After, &f.Gates.Needs)
 		st.Now = st.Now.UTC()
+		if f.Gates.Needs = f.Gates.Needs.UTC(); f.Gates.Needs.Unix() == 0 {
+			f.Gates.Needs = time.Time{}
+		}
 		return missing(err)
 	})
-	b.Queue(`SELECT r.snapshot, e.document FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
+	b.Queue(`SELECT r.snapshot, r.digest, r.commit, r.repository, e.document, k.document
+		FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
 		LEFT JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
+		LEFT JOIN records k ON (k.tenant, k.environment, k.deployment) = (p.tenant, p.environment, p.deployment)
 		WHERE (p.tenant, p.id) = ($1, $2)`, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
-		return missing(row.Scan(&st.Snapshot, &st.Environment))
+		return missing(row.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Environment, &st.Record))
+	})
+	b.Queue("SELECT name, passed, detail, at FROM checks WHERE (tenant, promotion) = ($1, $2) ORDER BY name", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+		f.Gates.Checks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.CheckFact])
+		return err
+	})
+	b.Queue(`SELECT k.cluster, k.running FROM clusters k JOIN promotions p USING (tenant, environment)
+		WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'queued' ORDER BY 1`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+		f.Load, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.ClusterLoad])
+		return err
+	})
+	b.Queue(selectedQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+		st.Selected, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
 	})
 }
 
+// slotQuery reads the slot of a promotion, who else is about to take it, and
+// what its gates depend on.
+const slotQuery = `SELECT now(), i.epoch, coalesce(s.holder, ''), coalesce(s.token, 0), coalesce(s.started, 0), coalesce(s.dirty, false), coalesce(s.live, ''),
+		coalesce(o.newest, 0), coalesce(o.oldest, 0), coalesce(o.restore, ''), coalesce(h.reason, ''), coalesce(a.status, ''), coalesce(n.at, 'epoch')
+	FROM installation i, promotions p
+	LEFT JOIN slots s USING (tenant, environment, deployment)
+	LEFT JOIN holds h ON (h.tenant, h.environment, h.deployment, h.artifact) = (p.tenant, p.environment, p.deployment, p.spec #>> '{instance,module,digest}')
+	LEFT JOIN promotions a ON (a.tenant, a.id) = (p.tenant, p.spec ->> 'after')
+	LEFT JOIN LATERAL (SELECT max(q.generation) FILTER (WHERE q.kind <> 'restore' AND q.status = 'queued') AS newest,
+			min(q.generation) FILTER (WHERE q.kind = 'promote' AND q.status IN ('gating', 'queued')) AS oldest,
+			min(q.id) FILTER (WHERE q.kind = 'restore' AND q.status = 'queued' AND q.id <> p.id) AS restore
+		FROM promotions q WHERE (q.tenant, q.environment, q.deployment) = (p.tenant, p.environment, p.deployment) AND q.finished_at IS NULL) o ON true
+	LEFT JOIN LATERAL (SELECT max(q.finished_at) AS at FROM promotions q
+		WHERE (q.tenant, q.release) = (p.tenant, p.release) AND q.status = 'succeeded' AND q.kind <> 'restore'
+		AND q.stage IN (SELECT jsonb_array_elements_text(CASE jsonb_typeof(p.spec #> '{stage,needs}') WHEN 'array' THEN p.spec #> '{stage,needs}' ELSE '[]' END))
+		AND p.status IN ('gating', 'queued')) n ON true
+	WHERE (p.tenant, p.id) = ($1, $2)`
+
+// selectedQuery names the nodes of the environment for a plan that is to name them.
+const selectedQuery = `SELECT n.name FROM promotions p
+	JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
+	JOIN nodes n ON n.tenant = p.tenant AND n.left_at IS NULL AND n.labels @> e.selector
+	WHERE (p.tenant, p.id) = ($1, $2) AND p.status IN ('gating', 'queued') AND p.spec #>> '{stage,strategy,units}' = 'exact'
+	ORDER BY n.name`
+
+// samplesQuery reads the readings that a verdict may need: since the phase began,
+// and from before it the units' own past.
+const samplesQuery = `SELECT jsonb_set(m.sample, '{at}', to_jsonb(m.at)) FROM promotions p
+	JOIN samples m ON (m.tenant, m.environment, m.deployment) = (p.tenant, p.environment, p.deployment) AND m.at >= p.since - interval '30 minutes'
+	WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'running' AND p.phase IN ('stabilising', 'analysing')
+	ORDER BY m.node, m.instance, m.at LIMIT 100000`
+
 const selectPromotion = `SELECT p.id, p.tenant, p.release, p.deployment, p.environment, p.kind, p.attempt, p.generation, p.spec,
-	p.status, p.phase, p.wave, p.version, p.token, p.plan, p.units, p.ending, p.reason, p.since FROM promotions p`
+	p.status, p.phase, p.wave, p.version, p.token, p.plan, p.units, p.ending, p.reason, p.since, p.progress FROM promotions p`
 
 func scanPromotion(row pgx.Row, p *promotion.State) error {
 	err := row.Scan(&p.ID, &p.Tenant, &p.Release, &p.Deployment, &p.Environment, &p.Kind, &p.Attempt, &p.Generation, &p.Spec,
-		&p.Status, &p.Phase, &p.Wave, &p.Version, &p.Token, &p.Plan, &p.Units, &p.Ending, &p.Reason, &p.Since)
+		&p.Status, &p.Phase, &p.Wave, &p.Version, &p.Token, &p.Plan, &p.Units, &p.Ending, &p.Reason, &p.Since, &p.Progress)
 	p.Since = p.Since.UTC()
 	return err
 }
 
 // candidatesQuery finds the nodes that the environment selects, for a promotion
-// that waits for its slot.
-const candidatesQuery = `SELECT n.name, coalesce(w.epoch, 0), coalesce(w.token, 0), coalesce(w.generation, 0), w.active
+// that waits for its slot; for one that goes back or takes away, also those that
+// run something there and are not selected any more.
+const candidatesQuery = `SELECT n.name, coalesce(n.labels ->> (e.document #>> '{spec,clusterLabel}'), ''),
+		coalesce(w.epoch, 0), coalesce(w.token, 0), coalesce(w.generation, 0), w.active
 	FROM promotions p
-	JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
-	JOIN nodes n ON n.tenant = p.tenant AND n.left_at IS NULL AND n.labels @> e.selector
+	LEFT JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
+	JOIN nodes n ON n.tenant = p.tenant AND n.left_at IS NULL
 	LEFT JOIN wanted w ON (w.tenant, w.node, w.environment, w.deployment) = (p.tenant, n.name, p.environment, p.deployment)
 	WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'queued'
+	AND (p.kind <> 'remove' AND n.labels @> e.selector OR p.kind <> 'promote' AND w.active IS NOT NULL)
 	ORDER BY n.name`
 
 func scanCandidate(row pgx.CollectableRow) (promotion.Candidate, error) {
 	var c promotion.Candidate
-	err := row.Scan(&c.Node, &c.Wanted.Epoch, &c.Wanted.Token, &c.Wanted.Generation, &c.Former)
+	err := row.Scan(&c.Node, &c.Cluster, &c.Wanted.Epoch, &c.Wanted.Token, &c.Wanted.Generation, &c.Former)
 	return c, err
 }
 
@@ -148,24 +210,53 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 		return send(ctx, tx, b)
 	}
 	b.Queue(`UPDATE promotions SET status = $4, phase = $5, wave = $6, version = $7, token = $8, plan = $9, units = $10,
-			ending = $11, reason = $12, since = $13, waiting_for = $14, finished_at = CASE WHEN $15 THEN now() END
+			ending = $11, reason = $12, since = $13, waiting_for = $14, finished_at = CASE WHEN $15 THEN now() END, progress = $16
 		WHERE (tenant, id) = ($1, $2) AND `+versionCondition,
 		p.Tenant, p.ID, st.State.Version, p.Status, p.Phase, p.Wave, p.Version, p.Token, p.Plan, units(p.Units),
-		p.Ending, p.Reason, p.Since, orNull(d.Waiting), p.Status.Final()).Exec(changesOne)
+		p.Ending, p.Reason, p.Since, orNull(d.Waiting), p.Status.Final(), p.Progress).Exec(changesOne)
 	queueTransition(b, p.Tenant, *d.Transition)
 	queueSlot(b, p, st.Facts.Slot, d.Slot)
-	queueOrders(b, p, d.Orders)
-	queueLive(b, p, d.Live)
+	queueLoad(b, p, d.Load)
+	queueOrders(b, p.Tenant, p.ID, d.Orders)
+	queueLive(b, p.Tenant, p.ID, p.Place(), d.Live)
+	queueHold(b, p, d)
+	rec, recorded := promotion.Recorded(st.Record, st.Release, st.Snapshot, d)
+	if recorded {
+		queueRecord(b, p.Tenant, st.Release.Repository, rec)
+	}
 	if err := s.queueRows(b, d.Rows); err != nil {
 		return err
 	}
-	queuePokes(b, p, d)
+	queuePokes(b, p, d, st.State.Status)
 	if p.Status.Final() {
 		c.end(b)
 	} else {
 		c.rest(b, d.Wake)
 	}
+	if d.Slot != nil && d.Slot.Holder == "" {
+		b.Queue(pokeOne, p.Tenant, Slot, slotID(p.Place()))
+	}
+	if recorded {
+		queueRecordDue(b, p.Tenant, st.Release.Repository)
+	}
 	return send(ctx, tx, b)
+}
+
+// queueLoad counts the promotions of each cluster. A beginning that the limit
+// does not allow any more is [ErrLost]: somebody else was there first.
+func queueLoad(b *pgx.Batch, p promotion.State, load []promotion.Load) {
+	for _, l := range load {
+		b.Queue(`INSERT INTO clusters (tenant, environment, cluster, running) VALUES ($1, $2, $3, 1)
+			ON CONFLICT (tenant, environment, cluster) DO UPDATE SET running = clusters.running + $4
+			WHERE $4 < 0 OR $5 = 0 OR clusters.running < $5`, p.Tenant, p.Environment, l.Cluster, l.Delta, l.Limit).Exec(changesOne)
+	}
+}
+
+func queueHold(b *pgx.Batch, p promotion.State, d promotion.Decision) {
+	if d.Hold != nil {
+		b.Queue(`INSERT INTO holds (tenant, environment, deployment, artifact, reason, actor, since) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT DO NOTHING`, p.Tenant, p.Environment, p.Deployment, d.Hold.Artifact, d.Hold.Reason, promotion.System.Name, d.Transition.At)
+	}
 }
 
 // units is the JSON of a promotion's units: an empty list rather than null.
@@ -185,9 +276,9 @@ func queueSlot(b *pgx.Batch, p promotion.State, seen promotion.Slot, next *promo
 	if next == nil {
 		return
 	}
-	b.Queue(`UPDATE slots SET holder = nullif($6, ''), token = $7, started = $8, dirty = $9
+	b.Queue(`UPDATE slots SET holder = nullif($6, ''), token = $7, started = $8, dirty = $9, live = $10
 		WHERE (tenant, environment, deployment) = ($1, $2, $3) AND `+slotCondition,
-		p.Tenant, p.Environment, p.Deployment, seen.Token, holder(seen.Holder), next.Holder, next.Token, next.Started, next.Dirty).Exec(changesOne)
+		p.Tenant, p.Environment, p.Deployment, seen.Token, holder(seen.Holder), next.Holder, next.Token, next.Started, next.Dirty, next.Live).Exec(changesOne)
 }
 
 // holder is a slot's holder as SQL has it: null when the slot is free.
@@ -198,14 +289,17 @@ func holder(h string) *string {
 	return &h
 }
 
-func queueOrders(b *pgx.Batch, p promotion.State, orders []promotion.UnitOrder) {
-	for _, o := range orders {
-		b.Queue(`INSERT INTO wanted (tenant, node, environment, deployment, epoch, token, generation, active, standby, promotion, at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now())
+// queueOrders writes what places should run from now on, by a promotion.
+func queueOrders(b *pgx.Batch, tenant, by string, orders []promotion.UnitOrder) {
+	for _, u := range orders {
+		o := u.Order
+		b.Queue(`INSERT INTO wanted (tenant, node, environment, deployment, epoch, token, generation, active, standby, smoke, keep_for, promotion, at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now())
 			ON CONFLICT (tenant, node, environment, deployment) DO UPDATE SET epoch = excluded.epoch, token = excluded.token,
-				generation = excluded.generation, active = excluded.active, standby = excluded.standby, promotion = excluded.promotion, at = excluded.at`,
-			p.Tenant, o.Node, p.Environment, p.Deployment, o.Order.Position.Epoch, o.Order.Position.Token, o.Order.Position.Generation,
-			orNull(o.Order.Active), orNull(o.Order.Standby), p.ID)
+				generation = excluded.generation, active = excluded.active, standby = excluded.standby, smoke = excluded.smoke,
+				keep_for = excluded.keep_for, promotion = excluded.promotion, at = excluded.at`,
+			tenant, u.Node, o.Place.Environment, o.Place.Deployment, o.Position.Epoch, o.Position.Token, o.Position.Generation,
+			orNull(o.Active), orNull(o.Standby), orNull(o.Smoke), o.KeepFor, by)
 	}
 }
 
@@ -217,29 +311,37 @@ func orNull[T any](v *T) any {
 	return v
 }
 
-func queueLive(b *pgx.Batch, p promotion.State, live []promotion.Live) {
+func queueLive(b *pgx.Batch, tenant, by string, at target.Place, live []promotion.Live) {
 	for _, l := range live {
 		b.Queue(`INSERT INTO live (tenant, environment, deployment, node, instance, promotion, at) VALUES ($1, $2, $3, $4, $5, $6, now())
 			ON CONFLICT (tenant, environment, deployment, node) DO UPDATE SET instance = excluded.instance, promotion = excluded.promotion, at = excluded.at`,
-			p.Tenant, p.Environment, p.Deployment, l.Node, orNull(l.Instance), p.ID)
+			tenant, at.Environment, at.Deployment, l.Node, orNull(l.Instance), by)
 	}
 }
 
-// queuePokes wakes whoever the decision concerns: the release when the
-// promotion is final, everybody queued for the slot when the slot changed.
-func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision) {
+// queuePokes wakes whoever the decision concerns: the release and who waits for
+// this one when the promotion is final, everybody who waits for the slot when it
+// changed or one that had a turn has gone, and with a cluster that has room again
+// everybody who waits in the environment.
+func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision, before promotion.Status) {
 	if p.Status.Final() {
 		b.Queue(poke+" WHERE (tenant, kind, id) = ($1, 'release', $2)", p.Tenant, p.Release)
 	}
-	if d.Slot != nil {
+	room := slices.ContainsFunc(d.Load, func(l promotion.Load) bool { return l.Delta < 0 && l.Limit > 0 })
+	turn := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
+	switch {
+	case room || p.Kind == promotion.Restore && p.Status.Final():
+		b.Queue(pokeWaiting, p.Tenant, p.Environment, p.ID)
+	case d.Slot != nil || turn:
 		b.Queue(pokeSlot, p.Tenant, p.Environment, p.Deployment, p.ID)
 	}
 }
 
-// Stop applies a person's wish to stop a promotion, outside of the claim: the
-// row's version keeps it from racing with a worker. [ErrNotFound] for an
-// unknown promotion, [promotion.ErrFinal] for one that has ended.
-func (s *Store) Stop(ctx context.Context, tenant, id string, decide func(Step) (promotion.Decision, error)) (promotion.Decision, error) {
+// Act applies what a person asks of a promotion, outside of the claim: the row's
+// version keeps it from racing with a worker. [ErrNotFound] for an unknown
+// promotion, [promotion.ErrFinal] for one that has ended, [promotion.ErrNotNow]
+// for what its state does not allow.
+func (s *Store) Act(ctx context.Context, tenant, id string, decide func(Step) (promotion.Decision, error)) (promotion.Decision, error) {
 	var d promotion.Decision
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
 		c := Claim{Tenant: tenant, Kind: Promotion, ID: id}
@@ -261,7 +363,27 @@ func (s *Store) Stop(ctx context.Context, tenant, id string, decide func(Step) (
 		return s.commit(ctx, tx, c, step, d)
 	})
 	if err != nil {
-		return promotion.Decision{}, fmt.Errorf("stop promotion %s: %w", id, err)
+		return promotion.Decision{}, fmt.Errorf("promotion %s: %w", id, err)
 	}
 	return d, nil
+}
+
+// Peek returns a promotion as it is, with its release and the time: for what is
+// read elsewhere before a step is decided. Nothing may be decided on it.
+func (s *Store) Peek(ctx context.Context, tenant, id string) (p promotion.State, snapshot intent.Snapshot, at time.Time, err error) {
+	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, $2)", tenant, id).QueryRow(func(row pgx.Row) error {
+			return missing(scanPromotion(row, &p))
+		})
+		b.Queue("SELECT r.snapshot, now() FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release) WHERE (p.tenant, p.id) = ($1, $2)",
+			tenant, id).QueryRow(func(row pgx.Row) error {
+			return missing(row.Scan(&snapshot, &at))
+		})
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return p, snapshot, at, fmt.Errorf("promotion %s: %w", id, err)
+	}
+	return p, snapshot, at.UTC(), nil
 }

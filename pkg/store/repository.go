@@ -26,7 +26,7 @@ func (s *Store) AddRepository(ctx context.Context, tenant, name, branch string) 
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue("INSERT INTO repositories (tenant, name, branch) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", tenant, name, branch)
-		b.Queue("INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING", tenant, Repository, name)
+		b.Queue(addDue, tenant, Repository, name)
 		b.Queue("SELECT branch FROM repositories WHERE (tenant, name) = ($1, $2)", tenant, name).QueryRow(func(row pgx.Row) error {
 			var have string
 			if err := row.Scan(&have); err != nil {
@@ -44,6 +44,9 @@ func (s *Store) AddRepository(ctx context.Context, tenant, name, branch string) 
 	}
 	return nil
 }
+
+// addDue makes a new row (tenant, kind, id) due now.
+const addDue = "INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING"
 
 // LoadRepository returns how far a repository has been read.
 func (s *Store) LoadRepository(ctx context.Context, tenant, name string) (RepositoryState, error) {
@@ -63,21 +66,23 @@ type Newest struct {
 	Generation int64
 	Repository string
 	Blob       string // of the intent
+	Snapshot   *intent.Snapshot
 }
 
 // NewestReleases returns the newest release of each of the deployments that has one.
 func (s *Store) NewestReleases(ctx context.Context, tenant string, deployments []string) (map[string]Newest, error) {
 	out := map[string]Newest{}
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (deployment) deployment, generation, repository, blob FROM releases
+		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (deployment) deployment, generation, repository, blob, snapshot FROM releases
 			WHERE tenant = $1 AND deployment = ANY ($2) ORDER BY deployment, generation DESC`, tenant, deployments)
 		if err != nil {
 			return err
 		}
 		var name string
 		var n Newest
-		_, err = pgx.ForEachRow(rows, []any{&name, &n.Generation, &n.Repository, &n.Blob}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&name, &n.Generation, &n.Repository, &n.Blob, &n.Snapshot}, func() error {
 			out[name] = n
+			n.Snapshot = nil
 			return nil
 		})
 		return err
@@ -127,9 +132,7 @@ func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sy
 		b.Queue("UPDATE repositories SET synced = $4, synced_at = now(), waiting = NULL, version = version + 1 WHERE (tenant, name) = ($1, $2) AND "+versionCondition,
 			r.Tenant, r.Name, r.Version, y.To).Exec(changesOne)
 		for _, e := range y.Environments {
-			b.Queue(`INSERT INTO environments (tenant, name, repository, document, selector, commit) VALUES ($1, $2, $3, $4, $5, $6)
-				ON CONFLICT (tenant, name) DO UPDATE SET document = excluded.document, selector = excluded.selector, commit = excluded.commit
-				WHERE environments.repository = excluded.repository`, r.Tenant, e.Metadata.Name, r.Name, e, e.Spec.Selector, y.To)
+			b.Queue(environmentQuery, r.Tenant, e.Metadata.Name, r.Name, e, e.Spec.Selector, y.To)
 		}
 		for _, n := range y.Releases {
 			queueRelease(b, r, n)
@@ -149,10 +152,24 @@ func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sy
 	return nil
 }
 
+// environmentQuery stores an environment as it is now, and wakes whoever waits
+// there and whose units may be others now, when it is not as it was.
+const environmentQuery = `WITH changed AS (
+		INSERT INTO environments (tenant, name, repository, document, selector, commit) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (tenant, name) DO UPDATE SET document = excluded.document, selector = excluded.selector, commit = excluded.commit
+		WHERE environments.repository = excluded.repository AND environments.document <> excluded.document
+		RETURNING tenant, name
+	), waiting AS (
+		SELECT p.tenant, 'promotion' AS kind, p.id FROM promotions p JOIN changed c ON (c.tenant, c.name) = (p.tenant, p.environment)
+		WHERE p.finished_at IS NULL AND p.status IN ('gating', 'queued')
+		UNION ALL SELECT s.tenant, 'slot', s.environment || '/' || s.deployment FROM slots s JOIN changed c ON (c.tenant, c.name) = (s.tenant, s.environment)
+	)
+	UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM waiting w WHERE (due.tenant, due.kind, due.id) = (w.tenant, w.kind, w.id)`
+
 func queueRelease(b *pgx.Batch, r RepositoryState, n NewRelease) {
 	b.Queue(`INSERT INTO releases (tenant, id, deployment, generation, repository, commit, snapshot, digest, blob) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`+transitionConflict,
 		r.Tenant, n.ID, n.Deployment, n.Generation, r.Name, n.Commit, n.Snapshot, n.Digest, n.Blob)
-	b.Queue("INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING", r.Tenant, Release, n.ID)
+	b.Queue(addDue, r.Tenant, Release, n.ID)
 }
 
 func queueStatus(b *pgx.Batch, r RepositoryState, st CommitStatus) {
@@ -192,8 +209,10 @@ type ReleaseStep struct {
 	Stages     []promotion.StageStatus
 	// Environments are the environments of the pipeline's stages as they are now.
 	Environments map[string]intent.Environment
-	Now          time.Time
-	version      int64
+	// Selected are the nodes of those environments whose stage is planned by unit.
+	Selected map[string][]string
+	Now      time.Time
+	version  int64
 }
 
 // A ReleaseResult is what is to be stored about a release: promotions that
@@ -230,15 +249,15 @@ func (s *Store) AdvanceRelease(ctx context.Context, c Claim, decide func(Release
 }
 
 func loadRelease(ctx context.Context, tx pgx.Tx, c Claim) (ReleaseStep, error) {
-	st := ReleaseStep{ID: c.ID, Environments: map[string]intent.Environment{}}
+	st := ReleaseStep{ID: c.ID, Environments: map[string]intent.Environment{}, Selected: map[string][]string{}}
 	b := &pgx.Batch{}
 	b.Queue("SELECT deployment, generation, commit, snapshot, state, version, now() FROM releases WHERE (tenant, id) = ($1, $2)", c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&st.Deployment, &st.Generation, &st.Commit, &st.Snapshot, &st.State, &st.version, &st.Now)
 		st.Now = st.Now.UTC()
 		return missing(err)
 	})
-	b.Queue(`SELECT DISTINCT ON (stage) stage, status FROM promotions WHERE (tenant, release) = ($1, $2)
-		ORDER BY stage, attempt DESC`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(`SELECT DISTINCT ON (stage) stage, status, attempt, coalesce((progress ->> 'harmful')::boolean, false) FROM promotions
+		WHERE (tenant, release) = ($1, $2) AND kind <> 'restore' ORDER BY stage, attempt DESC`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		st.Stages, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.StageStatus])
 		return err
 	})
@@ -249,6 +268,18 @@ func loadRelease(ctx context.Context, tx pgx.Tx, c Claim) (ReleaseStep, error) {
 		_, err := pgx.ForEachRow(rows, []any{&name, &doc}, func() error {
 			st.Environments[name] = doc
 			doc = intent.Environment{}
+			return nil
+		})
+		return err
+	})
+	b.Queue(`SELECT e.name, n.name FROM releases r
+		CROSS JOIN LATERAL jsonb_array_elements(r.snapshot #> '{pipeline,spec,stages}') AS stage
+		JOIN environments e ON (e.tenant, e.name) = (r.tenant, stage ->> 'environment')
+		JOIN nodes n ON n.tenant = r.tenant AND n.left_at IS NULL AND n.labels @> e.selector
+		WHERE (r.tenant, r.id) = ($1, $2) AND stage #>> '{strategy,units}' = 'exact' ORDER BY 1, 2`, c.Tenant, c.ID).Query(func(rows pgx.Rows) error {
+		var env, node string
+		_, err := pgx.ForEachRow(rows, []any{&env, &node}, func() error {
+			st.Selected[env] = append(st.Selected[env], node)
 			return nil
 		})
 		return err
@@ -281,12 +312,13 @@ func (s *Store) commitRelease(ctx context.Context, tx pgx.Tx, c Claim, st Releas
 func (s *Store) queuePromotion(b *pgx.Batch, d promotion.Decision) error {
 	p := d.State
 	b.Queue(`INSERT INTO promotions (tenant, id, release, stage, kind, attempt, deployment, environment, generation, spec,
-			status, phase, wave, version, token, plan, units, ending, reason, since, waiting_for)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`+transitionConflict,
+			status, phase, wave, version, token, plan, units, ending, reason, since, waiting_for, progress)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`+transitionConflict,
 		p.Tenant, p.ID, p.Release, p.Spec.Stage.Name, p.Kind, p.Attempt, p.Deployment, p.Environment, p.Generation, p.Spec,
-		p.Status, p.Phase, p.Wave, p.Version, p.Token, p.Plan, units(p.Units), p.Ending, p.Reason, p.Since, orNull(d.Waiting))
+		p.Status, p.Phase, p.Wave, p.Version, p.Token, p.Plan, units(p.Units), p.Ending, p.Reason, p.Since, orNull(d.Waiting), p.Progress)
 	b.Queue("INSERT INTO slots (tenant, environment, deployment) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", p.Tenant, p.Environment, p.Deployment)
-	b.Queue("INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING", p.Tenant, Promotion, p.ID)
+	b.Queue(addDue, p.Tenant, Promotion, p.ID)
+	b.Queue(addDue, p.Tenant, Slot, slotID(p.Place()))
 	queueTransition(b, p.Tenant, *d.Transition)
 	return s.queueRows(b, d.Rows)
 }

@@ -1,0 +1,49 @@
+package promotion
+
+import (
+	"slices"
+
+	"hotswap.dev/hotswap/pkg/intent"
+	"hotswap.dev/hotswap/pkg/record"
+)
+
+// A Source is where a release comes from.
+type Source struct {
+	Digest     string // releaseDigest
+	Commit     string // of the intent
+	Repository string
+}
+
+// Recorded returns what Git is to say about a slot after d, and false when d
+// changes nothing of it: only an end and a new hold do. Before is what it says
+// now; nil: nothing yet. What runs is told anew when a promotion succeeded; after
+// any other end the former version goes on.
+func Recorded(before *record.Record, src Source, s intent.Snapshot, d Decision) (record.Record, bool) {
+	ended := d.Slot != nil && d.Slot.Holder == ""
+	if !ended && d.Hold == nil {
+		return record.Record{}, false
+	}
+	p := d.State
+	r := record.Record{Environment: p.Environment, Deployment: p.Deployment, Tenant: p.Tenant}
+	if before != nil {
+		r = *before
+		r.Holds = slices.Clone(r.Holds)
+	}
+	if d.Hold != nil && !slices.ContainsFunc(r.Holds, func(h record.Hold) bool { return h.Artifact == d.Hold.Artifact }) {
+		r.Holds = append(r.Holds, record.Hold{Artifact: d.Hold.Artifact, Reason: d.Hold.Reason, Since: d.Transition.At, By: System.Name})
+	}
+	if !ended {
+		return r, true
+	}
+	r.Promotion, r.PromotionKind, r.State, r.At = p.ID, string(p.Kind), string(p.Status), d.Transition.At
+	switch {
+	case p.Status != Succeeded:
+	case p.Kind == Remove:
+		r.Release, r.Generation, r.Commit, r.ReleaseDigest, r.PlanDigest = p.Release, p.Generation, src.Commit, src.Digest, p.Plan
+		r.Module, r.Config = intent.Module{}, intent.Config{}
+	default:
+		r.Release, r.Generation, r.Commit, r.ReleaseDigest, r.PlanDigest = p.Release, p.Generation, src.Commit, src.Digest, p.Plan
+		r.Module, r.Config = s.Module, s.Configs[p.Environment]
+	}
+	return r, true
+}
