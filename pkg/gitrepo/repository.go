@@ -1,6 +1,6 @@
 // Package gitrepo reads intents from a bare Git repository: tips, the first-parent line of a branch, and the files of
 // a commit. Nothing is ever checked out and nothing of a repository is executed. It also fetches a remote repository
-// into such a mirror. It does not write commits.
+// into such a mirror, and writes commits without a work tree, for a branch of its own.
 //
 // Everything read is outside input: sizes and counts are limited, names are allow-listed, and every call ends with
 // its context.
