@@ -31,7 +31,7 @@ func diffCommand() *cobra.Command {
 			"it is said whether a commit of these files is a release. Nothing is sent anywhere.\n\n" +
 			"Exit code: 0 nothing differs, 1 something does, 2 it could not be compared, 3 an intent is invalid, 6 timed out.",
 		Example: "  # what the files of the current folder change\n  hotswap diff || test $? -eq 1\n\n" +
-			"  # a branch, for another program\n  hotswap diff --against HEAD~1 -o json || test $? -eq 1",
+			"  # against the commit before, for another program\n  hotswap diff --against HEAD~1 -o json || test $? -eq 1",
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
