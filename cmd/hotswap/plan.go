@@ -72,7 +72,7 @@ type stagePlan struct {
 	Strategy    intent.Strategy   `json:"strategy"`
 	OnFailure   string            `json:"onFailure"`
 	Selector    map[string]string `json:"selector"`
-	Gates       []string          `json:"gates"` // this version has none
+	Gates       []string          `json:"gates"`
 	Config      intent.Config     `json:"config"`
 	Digest      string            `json:"planDigest"`
 }
@@ -142,7 +142,7 @@ func planRelease(s intent.Snapshot, environments map[string]intent.Environment) 
 	}
 	out := releasePlan{Deployment: s.Deployment, Tenant: s.Tenant, Module: s.Module, Pipeline: s.Pipeline.Metadata.Name, Release: release}
 	for _, stage := range inOrder(s.Pipeline.Spec.Stages) {
-		plan, err := promotion.NewPlan(s, stage.Name, environments[stage.Environment])
+		plan, err := promotion.NewPlan(s, stage.Name, environments[stage.Environment], nil)
 		if err != nil {
 			return releasePlan{}, err
 		}
@@ -152,7 +152,7 @@ func planRelease(s intent.Snapshot, environments map[string]intent.Environment) 
 		}
 		out.Stages = append(out.Stages, stagePlan{
 			Stage: stage.Name, Needs: append([]string{}, stage.Needs...), Environment: stage.Environment,
-			Strategy: stage.Strategy, OnFailure: stage.OnFailure.Action, Selector: plan.Selector, Gates: []string{},
+			Strategy: stage.Strategy, OnFailure: stage.OnFailure.Action, Selector: plan.Selector, Gates: gatesText(stage.Gates, environments[stage.Environment].Spec.Windows),
 			Config: s.Configs[stage.Environment], Digest: digest,
 		})
 	}
@@ -186,9 +186,12 @@ func writePlans(w io.Writer, plans []releasePlan) error {
 		fmt.Fprintf(&b, "  artifact  %s\n  release   %s\n", p.Module.Digest, p.Release)
 		for n, s := range p.Stages {
 			fmt.Fprintf(&b, "  %d. %s\n", n+1, s.title())
-			fmt.Fprintf(&b, "     strategy  %s: all units at once, seen healthy for %s, %s for each phase; on failure %s\n",
-				s.Strategy.Type, s.Strategy.HealthyFor, s.Strategy.Deadline, s.OnFailure)
-			fmt.Fprintf(&b, "     units     nodes with %s\n     gates     none\n     plan      %s\n", pairs(s.Selector), s.Digest)
+			fmt.Fprintf(&b, "     strategy  %s; on failure %s\n", strategyText(s.Strategy), s.OnFailure)
+			gates := "none"
+			if len(s.Gates) > 0 {
+				gates = strings.Join(s.Gates, ", ")
+			}
+			fmt.Fprintf(&b, "     units     nodes with %s\n     gates     %s\n     plan      %s\n", pairs(s.Selector), gates, s.Digest)
 		}
 	}
 	_, err := io.WriteString(w, b.String())

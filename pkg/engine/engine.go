@@ -190,9 +190,6 @@ func (e *Engine) Backstop(ctx context.Context) error {
 	if err := e.store.KeepPartitions(ctx); err != nil {
 		return err
 	}
-	if _, err := e.store.PruneSamples(ctx); err != nil {
-		return err
-	}
 	tenants, err := e.store.Unsequenced(ctx)
 	if err != nil {
 		return err

@@ -47,7 +47,9 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(st.Close)
 	w := &world{t: t, db: db, store: st, work: t.TempDir(), bare: t.TempDir(), keys: audit.Keys{writer.ID(): writer.Public()}}
 	w.open = func(string) (*gitrepo.Repository, error) { return gitrepo.Open(w.bare) }
-	w.engine = engine.New(st, func(_, name string) (*gitrepo.Repository, error) { return w.open(name) }, engine.Options{})
+	sign, err := gitrepo.SSHSigner(ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", 32))))
+	require.NoError(t, err)
+	w.engine = engine.New(st, func(_, name string) (*gitrepo.Repository, error) { return w.open(name) }, engine.Options{Sign: sign})
 	w.git(w.bare, "init", "-q", "--bare", "-b", "main")
 	w.git(w.work, "init", "-q", "-b", "main")
 	w.git(w.work, "remote", "add", "origin", w.bare)
@@ -85,6 +87,14 @@ func (w *world) run() {
 	_, err := w.engine.Validate(w.t.Context())
 	require.NoError(w.t, err)
 	_, err = w.engine.Advance(w.t.Context())
+	require.NoError(w.t, err)
+}
+
+// records writes what is due to Git, without the pause between two commits.
+func (w *world) records() {
+	w.t.Helper()
+	w.exec("UPDATE due SET lease_until = NULL, wake_at = now() WHERE kind = 'record'")
+	_, err := w.engine.Deliver(w.t.Context())
 	require.NoError(w.t, err)
 }
 

@@ -69,7 +69,7 @@ func TestARemovedIntentIsARowAndNothingIsUndeployed(t *testing.T) {
 	w.commit(map[string]string{"deployments/checkout.yaml": "", "environments/production.yaml": "", "environments/qa.yaml": "", "pipelines/straight.yaml": ""})
 	w.sendOff()
 	w.settle(well, "qa-1", "prod-1")
-	require.Equal(t, []string{"intent checkout: the intent was deleted; what runs is untouched"}, w.rows("intent.removed"))
+	require.Equal(t, []string{"intent checkout: the intent was deleted; what runs is untouched until an operator agrees"}, w.rows("intent.removed"))
 	orders, err := w.store.Orders(t.Context(), tenant, "prod-1")
 	require.NoError(t, err)
 	require.Equal(t, "1.0.0", orders[0].Active.Module.Version)

@@ -91,6 +91,7 @@ func (s *Store) commitDrift(ctx context.Context, tx pgx.Tx, c Claim, f promotion
 		b.Queue(`UPDATE findings SET closed_at = now() WHERE (tenant, environment, deployment) = ($1, $2, $3)
 			AND (node, kind, since) = ($4, $5, $6)`, append(place, x.Node, x.Kind, x.Since)...)
 	}
+	b.Queue(pruneSamples, place...)
 	if err := s.queueRows(b, d.Rows); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hotswap.dev/hotswap/pkg/analysis"
 	"hotswap.dev/hotswap/pkg/intent"
@@ -242,13 +243,15 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 	return send(ctx, tx, b)
 }
 
-// queueLoad counts the promotions of each cluster. A beginning that the limit
-// does not allow any more is [ErrLost]: somebody else was there first.
+// queueLoad counts the promotions of each cluster. A beginning that the limit does
+// not allow any more is [ErrConflict]: somebody else was there first.
 func queueLoad(b *pgx.Batch, p promotion.State, load []promotion.Load) {
 	for _, l := range load {
 		b.Queue(`INSERT INTO clusters (tenant, environment, cluster, running) VALUES ($1, $2, $3, 1)
 			ON CONFLICT (tenant, environment, cluster) DO UPDATE SET running = clusters.running + $4
-			WHERE $4 < 0 OR $5 = 0 OR clusters.running < $5`, p.Tenant, p.Environment, l.Cluster, l.Delta, l.Limit).Exec(changesOne)
+			WHERE $4 < 0 OR $5 = 0 OR clusters.running < $5`, p.Tenant, p.Environment, l.Cluster, l.Delta, l.Limit).Exec(func(tag pgconn.CommandTag) error {
+			return one(tag, nil, fmt.Errorf("cluster %s of %s has no room: %w", l.Cluster, p.Environment, ErrConflict))
+		})
 	}
 }
 

@@ -83,7 +83,7 @@ func TestStoppingAPromotionWhileAWorkerStoresItsStepDoesNotBlockEither(t *testin
 		advanced <- err
 	}()
 	<-decided
-	_, err := b.store.Stop(ctx, tenant, "p1", func(s store.Step) (promotion.Decision, error) {
+	_, err := b.store.Act(ctx, tenant, "p1", func(s store.Step) (promotion.Decision, error) {
 		close(stopping)
 		require.Eventually(t, func() bool { // until the worker waits for this transaction
 			return ask[bool](b, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")

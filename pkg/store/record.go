@@ -54,9 +54,8 @@ func queueRecordedHolds(ctx context.Context, tx pgx.Tx, b *pgx.Batch, tenant, en
 type Recorded struct {
 	Document record.Record
 	Version  int64
-	Written  int64              // version that Git has
-	Commit   string             // that brought it there
-	Formers  []promotion.Former // of the slot, newest first: what an edit may ask for
+	Written  int64  // version that Git has
+	Commit   string // that brought it there
 }
 
 // Records are all records of a repository, and the newest commit of ours on
@@ -110,12 +109,16 @@ func (s *Store) Formers(ctx context.Context, tenant, environment, deployment str
 }
 
 // RecordsWritten stores that Git has the given versions of records by commit tip,
-// which is the newest of ours now. A record that was changed since stays open.
-func (s *Store) RecordsWritten(ctx context.Context, c Claim, before Records, tip string, written []Recorded, rows []audit.Row, wake time.Time) error {
+// which is the newest of ours now. A record that was changed since stays open, and
+// is written after a pause.
+func (s *Store) RecordsWritten(ctx context.Context, c Claim, before Records, tip string, written []Recorded, rows []audit.Row, wake time.Time, pause time.Duration) error {
 	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue("UPDATE repositories SET records_tip = $4 WHERE (tenant, name) = ($1, $2) AND records_tip = $3", c.Tenant, c.ID, before.Tip, tip).Exec(changesOne)
 		for _, w := range written {
+			if w.Written == w.Version {
+				continue
+			}
 			b.Queue(`UPDATE records SET recorded = greatest(recorded, $4), commit = $5
 				WHERE (tenant, environment, deployment) = ($1, $2, $3)`, c.Tenant, w.Document.Environment, w.Document.Deployment, w.Version, tip)
 		}
@@ -123,6 +126,8 @@ func (s *Store) RecordsWritten(ctx context.Context, c Claim, before Records, tip
 			return err
 		}
 		c.rest(b, wake)
+		// The lease that is left is the pause: many ends in a row become one commit.
+		b.Queue("UPDATE due SET lease_until = now() + $5 WHERE (tenant, kind, id) = ($1, $2, $3) AND "+fenceCondition, c.Tenant, c.Kind, c.ID, c.Fence, pause).Exec(changesOne)
 		return send(ctx, tx, b)
 	})
 	if err != nil {

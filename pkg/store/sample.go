@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -57,12 +55,7 @@ func sample(node string, i *target.InstanceReport) analysis.Sample {
 	}
 }
 
-// PruneSamples throws away readings that no analysis looks at any more, at most
-// some thousands of them. It answers how many.
-func (s *Store) PruneSamples(ctx context.Context) (int64, error) {
-	var n int64
-	if err := s.pool.QueryRow(ctx, "SELECT prune_samples()").Scan(&n); err != nil {
-		return 0, fmt.Errorf("prune samples: %w", err)
-	}
-	return n, nil
-}
+// pruneSamples throws away the readings of a slot that no analysis looks at any
+// more, a bounded number at a time.
+const pruneSamples = `DELETE FROM samples WHERE ctid IN (SELECT ctid FROM samples
+	WHERE (tenant, environment, deployment) = ($1, $2, $3) AND at < now() - interval '1 hour' LIMIT 5000)`

@@ -56,13 +56,13 @@ func TestTheApplicationsRoleOwnsNothingAndCannotBypassAnything(t *testing.T) {
 			require.False(t, ask[bool](b, "SELECT has_table_privilege('hotswap_app', $1, $2) OR has_any_column_privilege('hotswap_app', $1, 'UPDATE')", table, right), "%s %s", right, table)
 		}
 	}
-	require.ElementsMatch(t, []string{"due", "wanted", "reports", "audit_pending"}, list(b, `SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
-		AND c.relkind IN ('r', 'p') AND has_table_privilege('hotswap_app', c.oid, 'DELETE')`), "nothing but finished work, and what a node was told that is another one now, is ever deleted")
+	require.ElementsMatch(t, []string{"due", "wanted", "reports", "audit_pending", "holds", "samples"}, list(b, `SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
+		AND c.relkind IN ('r', 'p') AND has_table_privilege('hotswap_app', c.oid, 'DELETE')`), "nothing but finished work, a hold that was lifted, old readings, and what a node was told that is another one now, is ever deleted")
 }
 
 func TestFunctionsThatSeeAllTenantsTellNoBusinessDataAndCannotBeLedAstray(t *testing.T) {
 	b := newBase(t, 1)
-	require.Equal(t, []string{"audit_partition hotswap_owner", "claim_due hotswap_claim", "next_due hotswap_claim", "unsequenced hotswap_claim"},
+	require.Equal(t, []string{"audit_partition hotswap_owner", "claim_due hotswap_claim", "next_due hotswap_claim", "raise_epoch hotswap_owner", "unsequenced hotswap_claim"},
 		list(b, "SELECT proname || ' ' || proowner::regrole FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef ORDER BY 1"))
 	require.Empty(t, list(b, `SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef
 		AND NOT coalesce(proconfig @> '{"search_path=public, pg_temp"}', false)`), "a SECURITY DEFINER function needs a fixed search_path that ends with pg_temp")

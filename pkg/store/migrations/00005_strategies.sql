@@ -56,7 +56,7 @@ CREATE TABLE clusters (
 );
 
 -- Readings of instances, one for each span of time: short while the slot is
--- held, long otherwise. They are thrown away after an hour.
+-- held, long otherwise. Looking for drift throws away those of over an hour ago.
 CREATE TABLE samples (
   tenant      text NOT NULL,
   environment text NOT NULL,
@@ -68,7 +68,6 @@ CREATE TABLE samples (
   sample      jsonb NOT NULL,
   PRIMARY KEY (tenant, environment, deployment, node, instance, span)
 );
-CREATE INDEX samples_at ON samples (at);
 
 -- Differences between what is recorded and what units report.
 CREATE TABLE findings (
@@ -112,15 +111,6 @@ BEGIN
   END LOOP;
 END $$;
 
--- prune_samples throws away what no analysis looks at any more, a bounded number
--- of rows at a time. It answers how many.
-CREATE FUNCTION prune_samples() RETURNS bigint
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-  WITH old AS (SELECT ctid FROM samples WHERE at < now() - interval '1 hour' LIMIT 5000), gone AS (
-    DELETE FROM samples USING old WHERE samples.ctid = old.ctid RETURNING 1
-  ) SELECT count(*) FROM gone
-$$;
-
 -- raise_epoch says that the database was restored from a backup: orders from now
 -- on are newer than all that nodes have seen, whatever was lost.
 CREATE FUNCTION raise_epoch() RETURNS bigint
@@ -128,10 +118,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
   UPDATE installation SET epoch = epoch + 1 RETURNING epoch
 $$;
 -- +goose StatementEnd
-GRANT DELETE ON holds TO hotswap_app;
-GRANT SELECT, DELETE ON samples TO hotswap_claim;
-CREATE POLICY claim ON samples TO hotswap_claim USING (true);
-ALTER FUNCTION prune_samples() OWNER TO hotswap_claim;
+GRANT DELETE ON holds, samples TO hotswap_app;
 ALTER FUNCTION raise_epoch() OWNER TO hotswap_owner;
-REVOKE ALL ON FUNCTION prune_samples(), raise_epoch() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION prune_samples(), raise_epoch() TO hotswap_app;
+REVOKE ALL ON FUNCTION raise_epoch() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION raise_epoch() TO hotswap_app;

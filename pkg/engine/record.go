@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/gitrepo"
+	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/record"
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// deliverer is the actor of what is written to Git.
+var deliverer = audit.Actor{Kind: audit.System, Name: "deliver"}
+
+// recordPause is the least time between two commits of records in one repository.
+const recordPause = time.Second
+
+// recordEmail is the address of HotSwap in its commits. It receives nothing.
+const recordEmail = "hotswap@hotswap.dev"
+
+// records writes what Git is to say about the slots of one repository: first it
+// looks at what others did to the branch, then it writes everything that differs
+// in one commit. Whoever dies before the branch moved has done nothing; whoever
+// dies after it is followed by one who finds nothing left to write.
+func (e *Engine) records(ctx context.Context, c store.Claim) error {
+	rs, err := e.store.LoadRecords(ctx, c)
+	if err != nil {
+		return err
+	}
+	later := rs.Now.Add(e.options.Reconcile)
+	if e.options.Sign == nil || len(rs.All) == 0 {
+		return e.store.Rest(ctx, c, later)
+	}
+	repo, err := e.open(c.Tenant, c.ID)
+	if err != nil {
+		return err
+	}
+	b := &branch{engine: e, repo: repo, records: rs}
+	if err := b.look(ctx); err != nil {
+		return err
+	}
+	tip, err := b.write(ctx)
+	if errors.Is(err, gitrepo.ErrMoved) { // somebody pushed meanwhile: look again
+		return e.store.Rest(ctx, c, rs.Now.Add(recordPause))
+	}
+	if err != nil {
+		return err
+	}
+	return e.store.RecordsWritten(ctx, c, rs, tip, rs.All, b.rows, later, recordPause)
+}
+
+// A branch is the records' branch as one step sees it.
+type branch struct {
+	engine  *Engine
+	repo    *gitrepo.Repository
+	records store.Records
+	tip     string            // empty: there is no branch
+	files   map[string][]byte // below releases/, by path
+	rows    []audit.Row
+}
+
+// look reads the branch, and judges what others did to it since our last commit.
+func (b *branch) look(ctx context.Context) (err error) {
+	b.tip, err = b.repo.Tip(ctx, record.Branch)
+	if err != nil && !errors.Is(err, gitrepo.ErrNoBranch) {
+		return err
+	}
+	if b.files, err = b.read(ctx, b.tip); err != nil {
+		return err
+	}
+	before := b.records.Tip
+	if before == b.tip || before == "" {
+		return nil
+	}
+	switch ours, err := b.ours(ctx); {
+	case err != nil:
+		return err
+	case ours: // the row that says so was lost with the one who wrote it
+		return nil
+	case b.tip == "":
+		b.row("records.deleted", fmt.Sprintf("the branch %s was deleted at %.12s; it is written anew", record.Branch, before))
+		return nil
+	}
+	kept, err := b.repo.Ancestor(ctx, before, b.tip)
+	if err != nil {
+		return err
+	}
+	if !kept {
+		b.row("records.forced", fmt.Sprintf("the branch %s was forced from %.12s to %.12s", record.Branch, before, b.tip))
+	}
+	return b.judge(ctx)
+}
+
+func (b *branch) read(ctx context.Context, sha string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	if sha == "" {
+		return files, nil
+	}
+	folders := []string{record.Folder}
+	for _, r := range b.records.All {
+		if f := record.Folder + "/" + r.Document.Environment; folders[len(folders)-1] != f { // they are in this order
+			folders = append(folders, f)
+		}
+	}
+	tree, err := b.repo.Tree(ctx, sha, folders, gitrepo.Limits{FileBytes: record.MaxBytes})
+	if err != nil {
+		return nil, err
+	}
+	for path, f := range tree.Files {
+		files[path] = f.Content
+	}
+	for _, s := range tree.Skipped {
+		files[s.Path] = []byte(s.Reason) // it is there, and no record
+	}
+	return files, nil
+}
+
+// ours reports whether the tip is a commit of ours that no row tells of yet.
+func (b *branch) ours(ctx context.Context) (bool, error) {
+	if b.tip == "" {
+		return false, nil
+	}
+	return b.repo.SignedBy(ctx, b.tip, b.engine.options.Sign)
+}
+
+// judge tells for each file that is not as it is to be what that means.
+func (b *branch) judge(ctx context.Context) error {
+	for _, r := range b.records.All {
+		path := r.Document.Path()
+		former, err := b.former(ctx, r.Document)
+		if err != nil {
+			return err
+		}
+		switch j := record.Judge(path, b.files[path], r.Document, former); j.Kind {
+		case record.Drift:
+			b.slotRow(r.Document, "record.repaired", j.Why)
+		case record.Restore:
+			b.restore(ctx, r.Document, j)
+		}
+	}
+	return nil
+}
+
+func (b *branch) former(ctx context.Context, r record.Record) ([]record.Pair, error) {
+	formers, err := b.engine.store.Formers(ctx, b.records.Tenant, r.Environment, r.Deployment)
+	if err != nil {
+		return nil, err
+	}
+	var out []record.Pair
+	seen := map[string]bool{}
+	for _, f := range formers {
+		if key := f.Release + f.Plan; !seen[key] && len(out) <= promotion.MaxFormers {
+			seen[key] = true
+			out = append(out, record.Pair{Release: f.Release, ReleaseDigest: f.Digest, PlanDigest: f.Plan, Artifact: f.Artifact, Held: f.Held})
+		}
+	}
+	return out, nil
+}
+
+// restore begins what an edit asks for. Who may push to the records' branch may
+// roll back: the Git server has asked the authoriser.
+func (b *branch) restore(ctx context.Context, r record.Record, j record.Judgement) {
+	_, err := b.engine.Rollback(ctx, Rollback{
+		Tenant: b.records.Tenant, Deployment: r.Deployment, Environments: []string{r.Environment}, Release: j.Release,
+		By: audit.Actor{Kind: audit.Person, Name: "git"}, Reason: fmt.Sprintf("commit %.12s on %s", b.tip, record.Branch), Kind: "edit",
+	})
+	switch {
+	case err == nil:
+		b.slotRow(r, "record.restore", "an edit asks for release "+j.Release+": "+j.Why)
+	case errors.Is(err, store.ErrConflict) && strings.Contains(err.Error(), "is going back already"): // by a step that died after it began
+		b.slotRow(r, "record.restore", "an edit asks for release "+j.Release+", which is coming back")
+	default:
+		b.slotRow(r, "record.refused", fmt.Sprintf("an edit asks for release %s: %v", j.Release, err))
+	}
+}
+
+// write commits every record that the branch does not have, and takes away what is
+// none. It answers the tip afterwards.
+func (b *branch) write(ctx context.Context) (string, error) {
+	var changes []gitrepo.Change
+	at, names := time.Time{}, []string{}
+	wanted := map[string]bool{}
+	for _, r := range b.records.All {
+		text, err := r.Document.Render()
+		if err != nil {
+			return "", err
+		}
+		path := r.Document.Path()
+		wanted[path] = true
+		if r.Document.At.After(at) {
+			at = r.Document.At
+		}
+		if string(b.files[path]) != string(text) {
+			changes = append(changes, gitrepo.Change{Path: path, Content: text})
+			names = append(names, said(r.Document))
+		}
+	}
+	for path := range b.files {
+		if _, _, isRecord := record.Slot(path); !wanted[path] && isRecord {
+			changes = append(changes, gitrepo.Change{Path: path})
+			names = append(names, "not a record of ours: "+path)
+		}
+	}
+	if len(changes) == 0 && b.tip != "" {
+		return b.tip, nil
+	}
+	return b.repo.Commit(ctx, changes, gitrepo.CommitOptions{
+		Branch: record.Branch, Expect: b.tip, Name: "HotSwap", Email: recordEmail, At: at, Sign: b.engine.options.Sign,
+		Message: subject(names) + "\n",
+	})
+}
+
+// said is a record in a line of a commit's message.
+func said(r record.Record) string {
+	what := "nothing runs"
+	if r.Module.Name != "" {
+		what = r.Module.Name + " " + r.Module.Version
+	}
+	return fmt.Sprintf("%s/%s: %s (%s %s)", r.Environment, r.Deployment, what, r.Promotion, r.State)
+}
+
+// subject is the message of a commit: one line for one record, a list for more.
+func subject(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%d records\n\n%s", len(names), strings.Join(names, "\n"))
+}
+
+func (b *branch) row(action, reason string) {
+	b.rows = append(b.rows, audit.Row{
+		ID: fmt.Sprintf("records/%s/%s/%s/%s", b.records.Repository, action, b.records.Tip, b.tip), Tenant: b.records.Tenant, At: b.records.Now, Actor: deliverer,
+		Action: action, Subject: "records of " + b.records.Repository, Reason: reason,
+	})
+}
+
+func (b *branch) slotRow(r record.Record, action, reason string) {
+	b.rows = append(b.rows, audit.Row{
+		ID:     fmt.Sprintf("records/%s/%s/%s/%s/%s", b.records.Repository, action, r.Environment, r.Deployment, b.tip),
+		Tenant: b.records.Tenant, At: b.records.Now, Actor: deliverer, Action: action, Subject: "slot " + r.Environment + "/" + r.Deployment, Reason: reason,
+		Attributes: map[string]string{"commit": b.tip, "environment": r.Environment, "deployment": r.Deployment},
+	})
+}
