@@ -157,7 +157,7 @@ func TestAManyCommitsPushIsSyncedInSeveralBoundedTransactions(t *testing.T) {
 	}
 	w.sendOff()
 	w.run()
-	require.Len(t, w.releases(), 56)
+	require.Len(t, w.releases(), 46)
 	require.Equal(t, []string{"20", "20", "5"}, w.query(`SELECT count(*)::text FROM statuses WHERE commit <> (SELECT commit FROM releases WHERE generation = 1) GROUP BY at ORDER BY at`))
 	w.verify()
 }
