@@ -51,6 +51,7 @@ func (i *instance) watch(ctx context.Context, p *process, address string) (since
 				i.address.Store(&address)
 			}
 			i.set(target.Healthy, nil)
+			i.smokeTest(ctx, address)
 		case !since.IsZero():
 			i.set(target.Unhealthy, nil)
 		case time.Now().After(deadline):
@@ -65,9 +66,14 @@ func (i *instance) watch(ctx context.Context, p *process, address string) (since
 
 // check returns nil if the health path answers 2xx in time.
 func (i *instance) check(ctx context.Context, address string) error {
+	return i.get(ctx, address, i.spec.Config.HealthPath)
+}
+
+// get returns nil if a path of the module answers 2xx in time.
+func (i *instance) get(ctx context.Context, address, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, i.spec.Config.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+i.spec.Config.HealthPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
 		return err
 	}
@@ -78,7 +84,7 @@ func (i *instance) check(ctx context.Context, address string) error {
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("%s answers %s", i.spec.Config.HealthPath, resp.Status)
+		return fmt.Errorf("%s answers %s", path, resp.Status)
 	}
 	return nil
 }

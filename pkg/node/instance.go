@@ -52,7 +52,9 @@ type instance struct {
 	since    time.Time
 	failure  *failure
 	restarts int
-	group    int // pid of the leader, 0 while there is none
+	group    int                 // pid of the leader, 0 while there is none
+	smoke    *target.SmokeReport // of the process that runs; nil: it was not asked for
+	asks     *target.Smoke       // what the newest order asks of a standby
 }
 
 // startInstance begins to fetch and start spec. The caller must end it.
@@ -158,7 +160,12 @@ func (i *instance) report() *target.InstanceReport {
 	if i.failure != nil {
 		r.Reason, r.Detail = i.failure.Reason, i.failure.Detail
 	}
+	if i.smoke != nil {
+		smoke := *i.smoke
+		r.Smoke = &smoke
+	}
 	i.traffic.Load().fill(r)
+	r.CPULimit, r.MemoryLimit = i.m.limits(i.spec.Config)
 	return r
 }
 
@@ -233,6 +240,7 @@ func (i *instance) runOnce(ctx context.Context, path, tree string) (time.Duratio
 	}
 	i.setLeader(p.pid)
 	i.traffic.Store(&traffic{})
+	i.forgetSmoke()
 	since, never := i.watch(ctx, p, address)
 	i.address.Store(nil)
 	p.stop(i.spec.Config.Drain)

@@ -98,6 +98,7 @@ func (a *Agent) take(orders []target.Order) (taken int, err error) {
 	if len(fresh) == 0 {
 		return 0, nil
 	}
+	received := time.Now()
 	err = a.st.update(func(s *state) {
 		for _, o := range fresh {
 			entry := s.placeOf(o.Place)
@@ -106,7 +107,7 @@ func (a *Agent) take(orders []target.Order) (taken int, err error) {
 				entry.Refused = oneSentence(err.Error())
 				continue
 			}
-			entry.Order = o
+			entry.Order, entry.Received = o, received
 		}
 	})
 	if err != nil {

@@ -85,8 +85,12 @@ func (p *runningPlace) run(ctx context.Context) {
 	defer again.Stop()
 	for {
 		again.Stop()
-		if !p.reconcile() {
+		well, keep := p.reconcile()
+		switch {
+		case !well:
 			again.Reset(againAfter)
+		case keep > 0:
+			again.Reset(keep)
 		}
 		select {
 		case <-ctx.Done():
@@ -97,16 +101,20 @@ func (p *runningPlace) run(ctx context.Context) {
 	}
 }
 
-// reconcile brings the place one step nearer to its order. It returns false if
-// the machine refused something that may go better later.
-func (p *runningPlace) reconcile() bool {
+// reconcile brings the place one step nearer to its order. Well is false if the
+// machine refused something that may go better later; keep is when to look again
+// because a standby is kept only for a while, 0 if there is none.
+func (p *runningPlace) reconcile() (well bool, keep time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.frozen {
-		return true
+		return true, 0
 	}
 	s := p.st.get()
 	entry := *s.placeOf(p.key)
+	if p.letGo(entry) < 0 {
+		entry.Order.Standby = nil
+	}
 	was, before := p.refused, p.looked
 	p.refused, p.cannot, p.blocked, p.looked = entry.Refused, "", nil, entry.Position
 	p.startWanted(entry)
@@ -119,11 +127,37 @@ func (p *runningPlace) reconcile() bool {
 			p.cannot = entry.Order.Active.Digest
 		}
 	}
+	p.smokeTest(entry.Order)
 	p.endUnwanted(entry.Order)
 	if p.refused != was || p.looked != before {
 		p.tell()
 	}
-	return err == nil
+	return err == nil, max(0, p.letGo(entry))
+}
+
+// letGo says how long the order's standby is still kept once the active takes the
+// traffic: negative when its time is over, 0 when it has none.
+func (p *runningPlace) letGo(entry placeState) time.Duration {
+	o := entry.Order
+	if o.KeepFor == 0 || o.Standby == nil || o.Active == nil || p.serving == nil || p.serving.spec.Digest != o.Active.Digest {
+		return 0
+	}
+	left := time.Until(entry.Received.Add(o.KeepFor))
+	if left <= 0 {
+		return -1
+	}
+	return min(left, o.KeepFor) // a clock that went back does not keep it for ever
+}
+
+// smokeTest asks of the order's standby what the order asks, and of nobody else.
+func (p *runningPlace) smokeTest(o target.Order) {
+	for digest, i := range p.instances {
+		if o.Standby != nil && o.Standby.Digest == digest && i != p.serving {
+			i.askSmoke(o.Smoke)
+		} else {
+			i.askSmoke(nil)
+		}
+	}
 }
 
 // startWanted makes the instances of the order that are not there. One that has

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"hotswap.dev/hotswap/pkg/target"
 )
@@ -41,6 +42,7 @@ type placeState struct {
 	Place    target.Place     `json:"place"`
 	Position target.Position  `json:"position"`
 	Order    target.Order     `json:"order"`
+	Received time.Time        `json:"received,omitzero"` // when the order came
 	Refused  string           `json:"refused,omitempty"`
 	Serving  *target.Instance `json:"serving,omitempty"` // takes the traffic, or should after a crash
 	Port     int              `json:"port,omitempty"`    // that the node chose for the proxy

@@ -13,6 +13,7 @@ import (
 type traffic struct {
 	requests, errors atomic.Int64
 	latency          [len(target.LatencyBounds) + 1]atomic.Int64
+	took             atomic.Int64 // nanoseconds of all that latency counts
 }
 
 // done counts one request. took is its time to the last byte; upgraded
@@ -24,6 +25,7 @@ func (t *traffic) done(took time.Duration, failed bool) {
 	}
 	if took >= 0 {
 		t.latency[sort.SearchFloat64s(target.LatencyBounds[:], took.Seconds())].Add(1)
+		t.took.Add(int64(took))
 	}
 }
 
@@ -33,6 +35,7 @@ func (t *traffic) fill(r *target.InstanceReport) {
 	for i := range t.latency {
 		r.Latency[i] = t.latency[i].Load()
 	}
+	r.LatencySum = time.Duration(t.took.Load()).Seconds()
 }
 
 // inflight counts what is under way, and tells when nothing is.

@@ -15,6 +15,7 @@ var errOrder = errors.New("order refused")
 
 const (
 	longestConfig   = time.Hour // no duration of a configuration is longer
+	longestKeep     = 30 * 24 * time.Hour
 	maxConfigValues = 1000      // arguments, and variables
 	maxConfigBytes  = 128 << 10 // of all arguments and variables; the kernel allows more
 )
@@ -37,6 +38,12 @@ func checkOrder(o target.Order) error {
 	}
 	if err := checkPosition(o.Position); err != nil {
 		return err
+	}
+	if o.KeepFor < 0 || o.KeepFor > longestKeep {
+		return fmt.Errorf("%w: keepFor is negative or longer than %s", errOrder, longestKeep)
+	}
+	if o.Smoke != nil && (!strings.HasPrefix(o.Smoke.Path, "/") || hasControl(o.Smoke.Path)) {
+		return fmt.Errorf("%w: the smoke test's path does not begin with a slash", errOrder)
 	}
 	for role, i := range map[string]*target.Instance{"active": o.Active, "standby": o.Standby} {
 		if i == nil {
