@@ -27,31 +27,61 @@ type Judgement struct {
 }
 
 // Judge says what the file at a path means that is not what was written there: nil
-// when it was removed. Former are the releases that ran in the slot, newest first.
-// Only release, releaseDigest and planDigest count, and all three must be those of
-// one former release: the rest may be of then, as after a revert, or of now.
+// when it was removed. Current is the record as Git had it before the edit; one
+// that HotSwap is only about to write would make a former release of a file that
+// nobody touched. Former are the releases that ran in the slot, newest first.
 func Judge(path string, edited []byte, current Record, former []Pair) Judgement {
-	if text, err := current.Render(); err == nil && bytes.Equal(text, edited) {
+	written, err := current.Render()
+	if err != nil {
+		return drift(err.Error())
+	}
+	return JudgeEdit(path, written, edited, former)
+}
+
+// JudgeEdit says what it means that the file at a path was changed from before to
+// after; nil is no file. Only release, releaseDigest and planDigest count: they
+// must have been changed, and all three must be those of one former release of the
+// slot. The rest of the file may be of then, as after a revert, or of now.
+func JudgeEdit(path string, before, after []byte, former []Pair) Judgement {
+	if (before == nil) == (after == nil) && bytes.Equal(before, after) {
 		return Judgement{Kind: Unchanged}
 	}
-	if edited == nil {
-		return Judgement{Kind: Drift, Why: "the file was removed"}
+	if after == nil {
+		return drift("the file was removed")
 	}
-	r, err := Parse(path, edited)
+	edited, err := Parse(path, after)
 	if err != nil {
-		return Judgement{Kind: Drift, Why: err.Error()}
+		return drift(err.Error())
 	}
-	if r.Release == current.Release && r.ReleaseDigest == current.ReleaseDigest && r.PlanDigest == current.PlanDigest {
-		return Judgement{Kind: Drift, Why: "the edit changes something else than the release"}
+	if was, err := Parse(path, before); err == nil && was.pair() == edited.pair() {
+		return drift("the edit changes something else than the release")
 	}
-	for _, p := range former {
-		if r.Release != p.Release || r.ReleaseDigest != p.ReleaseDigest || r.PlanDigest != p.PlanDigest {
-			continue
-		}
-		if p.Held {
-			return Judgement{Kind: Drift, Why: "release " + p.Release + " is held"}
-		}
-		return Judgement{Kind: Restore, Release: p.Release, Why: "release " + p.Release + " ran here before"}
-	}
-	return Judgement{Kind: Drift, Why: "release, releaseDigest and planDigest are not those of a release that ran here"}
+	return wish(edited.pair(), former)
 }
+
+// pair is what of a record decides.
+func (r Record) pair() Pair {
+	return Pair{Release: r.Release, ReleaseDigest: r.ReleaseDigest, PlanDigest: r.PlanDigest}
+}
+
+// wish looks for what is asked for among the former releases.
+func wish(asked Pair, former []Pair) Judgement {
+	why := "release, releaseDigest and planDigest are not those of a release that ran here"
+	for _, p := range former {
+		switch {
+		case asked.Release == "" || p.Release != asked.Release:
+			continue
+		case p.ReleaseDigest != asked.ReleaseDigest:
+			why = "releaseDigest is not that of release " + p.Release
+		case p.PlanDigest != asked.PlanDigest:
+			why = "planDigest is not one that brought release " + p.Release + " here"
+		case p.Held:
+			return drift("release " + p.Release + " is held")
+		default:
+			return Judgement{Kind: Restore, Release: p.Release, Why: "release " + p.Release + " ran here before"}
+		}
+	}
+	return drift(why)
+}
+
+func drift(why string) Judgement { return Judgement{Kind: Drift, Why: why} }

@@ -7,16 +7,9 @@
 package record
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"regexp"
-	"strings"
 	"time"
-
-	"gopkg.in/yaml.v3"
 
 	"hotswap.dev/hotswap/pkg/intent"
 )
@@ -93,114 +86,4 @@ func Slot(path string) (environment, deployment string, ok bool) {
 		return "", "", false
 	}
 	return m[1], m[2], true
-}
-
-// Render returns the file of r: the same bytes for the same record.
-func (r Record) Render() ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(document{APIVersion: intent.APIVersion, Kind: kind, Spec: r}); err != nil {
-		return nil, fmt.Errorf("render %s: %w", r.Path(), err)
-	}
-	var node yaml.Node
-	if err := yaml.Unmarshal(b.Bytes(), &node); err != nil { // JSON is YAML, and a node keeps the order of its keys
-		return nil, fmt.Errorf("render %s: %w", r.Path(), err)
-	}
-	plain(&node)
-	out := bytes.NewBufferString(header)
-	y := yaml.NewEncoder(out)
-	y.SetIndent(2)
-	if err := y.Encode(&node); err != nil {
-		return nil, fmt.Errorf("render %s: %w", r.Path(), err)
-	}
-	return out.Bytes(), nil
-}
-
-// oldWords are text that older readers of YAML take for true or false.
-var oldWords = regexp.MustCompile(`^(?i:y|n|yes|no|on|off)$`)
-
-// plain lets the encoder choose how each value is written, but for text that it
-// would write in a way that is read back, or read elsewhere, as something else.
-func plain(n *yaml.Node) {
-	n.Style = 0
-	odd := strings.ContainsFunc(n.Value, func(r rune) bool { return r < ' ' || r > '~' })
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && (odd || oldWords.MatchString(n.Value)) {
-		n.Style = yaml.DoubleQuotedStyle
-	}
-	for _, c := range n.Content {
-		plain(c)
-	}
-}
-
-// Parse reads the file of a record. Errors wrap [ErrInvalid] and name the place.
-func Parse(path string, data []byte) (Record, error) {
-	invalid := func(format string, args ...any) (Record, error) {
-		return Record{}, fmt.Errorf("%s: %w: %s", path, ErrInvalid, fmt.Sprintf(format, args...))
-	}
-	if len(data) > MaxBytes {
-		return invalid("it is larger than %d bytes", MaxBytes)
-	}
-	node, err := root(data)
-	if err != nil {
-		return invalid("%v", err)
-	}
-	var plain any
-	if err := node.Decode(&plain); err != nil {
-		return invalid("%v", err)
-	}
-	raw, err := json.Marshal(plain)
-	if err != nil {
-		return invalid("%v", err)
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	var doc document
-	if err := d.Decode(&doc); err != nil {
-		return invalid("%s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	r := doc.Spec
-	switch {
-	case doc.APIVersion != intent.APIVersion || doc.Kind != kind:
-		return invalid("it is not apiVersion %s, kind %s", intent.APIVersion, kind)
-	case r.Path() != path:
-		return invalid("it is about %s/%s", r.Environment, r.Deployment)
-	}
-	return r, nil
-}
-
-// root returns the only document of a file, without what YAML can do beyond plain
-// values: what a reviewer reads must be what is meant.
-func root(data []byte) (n *yaml.Node, err error) {
-	defer func() {
-		if p := recover(); p != nil { // the library has panicked on strange input before
-			err = fmt.Errorf("the parser gave up: %v", p)
-		}
-	}()
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	var first, second yaml.Node
-	if err := d.Decode(&first); err != nil {
-		return nil, err
-	}
-	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one document")
-	}
-	return &first, refuse(&first, 0)
-}
-
-func refuse(n *yaml.Node, depth int) error {
-	switch {
-	case depth > 32:
-		return fmt.Errorf("line %d, column %d: nested too deeply", n.Line, n.Column)
-	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		return fmt.Errorf("line %d, column %d: anchors and aliases are not allowed", n.Line, n.Column)
-	case n.Style&yaml.TaggedStyle != 0 || n.Tag == "!!merge":
-		return fmt.Errorf("line %d, column %d: tags and merge keys are not allowed", n.Line, n.Column)
-	}
-	for _, c := range n.Content {
-		if err := refuse(c, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
 }
