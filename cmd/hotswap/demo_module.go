@@ -13,10 +13,12 @@ import (
 	"hotswap.dev/hotswap/pkg/target"
 )
 
-// The demo's versions: what runs first, and what is pushed.
+// The demo's versions: what runs first, what is pushed, and one with a bug that
+// shows only under production's configuration.
 const (
-	oldVersion = "1.4.2"
-	newVersion = "1.5.0"
+	oldVersion    = "1.4.2"
+	newVersion    = "1.5.0"
+	brokenVersion = "1.6.0"
 )
 
 // A demoModule is one version of the sample module, packed and signed.
@@ -41,14 +43,18 @@ func (d *demo) buildModules(ctx context.Context) error {
 		}
 	}
 	d.parts.modules = map[string]demoModule{}
-	for _, v := range []string{oldVersion, newVersion} {
+	versions := []string{oldVersion, newVersion}
+	if d.broken {
+		versions = append(versions, brokenVersion)
+	}
+	for _, v := range versions {
 		m, err := d.buildModule(ctx, v)
 		if err != nil {
 			return err
 		}
 		d.parts.modules[v] = m
 	}
-	d.component("module", "checkout "+oldVersion+" and "+newVersion+", built, packed and signed", "in "+since(began))
+	d.component("module", "checkout "+strings.Join(versions, ", ")+": built, packed and signed", "in "+since(began))
 	return nil
 }
 
@@ -56,7 +62,7 @@ func (d *demo) buildModule(ctx context.Context, version string) (demoModule, err
 	ctx, cancel := context.WithTimeout(ctx, buildTime)
 	defer cancel()
 	binary := d.path("build", version, "checkout")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", binary, "./"+filepath.Join(d.sources, "checkout"))
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version+bugOf(version), "-o", binary, "./"+filepath.Join(d.sources, "checkout"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return demoModule{}, fmt.Errorf("build checkout %s: %w\n%s", version, err, out)
 	}
@@ -70,6 +76,14 @@ func (d *demo) buildModule(ctx context.Context, version string) (demoModule, err
 		return demoModule{}, err
 	}
 	return demoModule{version: version, url: "file://" + archive, digest: packed.Digest, signature: signature, size: packed.Size}, nil
+}
+
+// bugOf is the linker's flag that gives a version its bug.
+func bugOf(version string) string {
+	if version == brokenVersion {
+		return " -X main.bug=rounding"
+	}
+	return ""
 }
 
 // intent is the deployment as a person would write it.
@@ -89,7 +103,9 @@ func (m demoModule) intent() string {
 		"  config:",
 		"    health: {path: /healthz, interval: 200ms, startWithin: 20s}",
 		"    drain: 5s",
-		"  pipeline: two-steps",
+		"  environments:",
+		"    production: {config: {env: {PRICE_ROUNDING: bankers}}}",
+		"  pipeline: four-stages",
 		"",
 	}, "\n")
 }

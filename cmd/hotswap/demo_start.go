@@ -27,13 +27,24 @@ const (
 	demoDeployment = "checkout"
 	demoListen     = "127.0.0.1:7080"
 	demoNodePorts  = 7181 // and following, or the next free ones
-	demoRate       = 200  // requests per second of the load
+	demoRate       = 400  // requests per second of the load
 )
 
 // A demoNode is a node agent of the demo.
 type demoNode struct {
 	name, environment string
 	address           string // of the proxy in front of the module
+}
+
+// A demoEnvironment is an environment with its number of nodes.
+type demoEnvironment struct {
+	environment, short string
+	nodes              int
+}
+
+// demoFleet is the demo's fleet, in the order of its stages.
+func demoFleet() []demoEnvironment {
+	return []demoEnvironment{{"development", "dev", 1}, {"qa", "qa", 4}, {"staging", "stage", 2}, {"production", "prod", 10}}
 }
 
 // demoParts are what the demo has started, beside its child processes.
@@ -123,14 +134,18 @@ func (d *demo) startFunctions(ctx context.Context) error {
 		return err
 	}
 	d.component("git", d.repositoryURL(), "1 repository")
-	d.component("functions", d.parts.url+"/function/NAME/", "4 functions in one process, ready in "+since(began))
+	d.component("functions", d.parts.url+"/function/NAME/", "5 functions in one process, ready in "+since(began))
 	return nil
 }
 
 // startNodes joins and starts the node agents.
 func (d *demo) startNodes(ctx context.Context) error {
-	d.parts.nodes = []demoNode{
-		{name: "dev-1", environment: "development"}, {name: "prod-1", environment: "production"}, {name: "prod-2", environment: "production"},
+	var fleet []string
+	for _, e := range demoFleet() {
+		for i := range e.nodes {
+			d.parts.nodes = append(d.parts.nodes, demoNode{name: fmt.Sprintf("%s-%d", e.short, i+1), environment: e.environment})
+		}
+		fleet = append(fleet, fmt.Sprintf("%s %d", e.environment, e.nodes))
 	}
 	for i := range d.parts.nodes {
 		n := &d.parts.nodes[i]
@@ -142,7 +157,7 @@ func (d *demo) startNodes(ctx context.Context) error {
 			return err
 		}
 	}
-	d.component("nodes", "development 1 · production 2", "3 node agents, modules from file:// signed by the demo's key")
+	d.component("nodes", strings.Join(fleet, " · "), fmt.Sprintf("%d node agents, modules from file:// signed by the demo's key", len(d.parts.nodes)))
 	return nil
 }
 

@@ -33,7 +33,7 @@ func rootCommand() *cobra.Command {
 		return usagef("%w; see %s --help", err, c.CommandPath())
 	})
 	root.AddCommand(
-		lintCommand(), planCommand(), explainCommand(),
+		lintCommand(), planCommand(), diffCommand(), explainCommand(),
 		statusCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
 		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),

@@ -169,7 +169,11 @@ func (s *server) prepare(ctx context.Context) error {
 	if err := s.store.AddRepository(ctx, o.tenant, o.repository, "main"); err != nil {
 		return err
 	}
-	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile})
+	sign, err := gitrepo.SSHSigner(s.secrets.Audit.Private())
+	if err != nil {
+		return err
+	}
+	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile, Sign: sign})
 	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
 	all := functions.All(functions.Deps{
 		Store: s.store, Engine: e, Authorizer: authorizer, Hooks: s.hooks, Hint: hint,

@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path"
-	"slices"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 )
@@ -23,9 +19,15 @@ var ErrMoved = errors.New("the branch was moved by somebody else")
 
 // Limits of one commit.
 const (
-	maxChanges     = 10_000
-	maxChangeBytes = 1 << 20 // of one file
+	maxChanges      = 10_000
+	maxChangeBytes  = 1 << 20 // of one file
+	maxMessageBytes = 64 << 10
+	refTimeout      = 30 * time.Second
 )
+
+// written is what may be written: files below releases/, with names that mean the
+// same to everybody. No way up, nothing hidden, nothing of Git's own.
+var written = regexp.MustCompile(`^releases(/[a-z0-9_][a-z0-9._-]{0,99}){1,7}$`)
 
 // A Change is a file as it is to be; with nil Content it is to be removed.
 type Change struct {
@@ -45,53 +47,75 @@ type CommitOptions struct {
 	Sign    func(payload []byte) (string, error) // nil: unsigned
 }
 
-// Commit writes files to a branch of the bare repository, without a work tree. It
-// answers the branch's new tip: Expect when nothing would change. [ErrMoved] when
-// the branch is not at Expect. Objects come first and the branch last, so whoever
-// is killed in between has done nothing.
+// Commit writes files below releases/ to a branch of the bare repository, without
+// a work tree. It answers the branch's new tip: Expect when nothing would change.
+// [ErrMoved] when the branch is not at Expect. Objects come first and the branch
+// last, so whoever is killed in between has done nothing that anybody sees, and
+// makes the same commit the next time.
 func (r *Repository) Commit(ctx context.Context, changes []Change, o CommitOptions) (sha string, err error) {
 	ref, err := branchRef(o.Branch)
-	if err != nil {
-		return "", fmt.Errorf("commit to branch %.100q: %w", o.Branch, err)
+	if err == nil {
+		err = acceptable(changes)
 	}
-	if len(changes) > maxChanges {
-		return "", fmt.Errorf("commit to %s: %w: %d files", o.Branch, ErrLimit, len(changes))
+	if err == nil {
+		err = r.read(ctx, func(s *filesystem.Storage) (err error) {
+			sha, err = writeCommit(s, changes, o)
+			return err
+		})
 	}
-	for _, c := range changes {
-		if !plainPath(c.Path) {
-			return "", fmt.Errorf("commit to %s: %w: path %.100q", o.Branch, ErrBadName, c.Path)
-		}
-		if len(c.Content) > maxChangeBytes {
-			return "", fmt.Errorf("commit to %s: %w: %s has %d bytes", o.Branch, ErrLimit, c.Path, len(c.Content))
-		}
-	}
-	err = r.read(ctx, func(s *filesystem.Storage) (err error) {
-		sha, err = writeCommit(s, changes, o)
-		return err
-	})
-	if err == nil && sha != o.Expect {
-		err = r.updateRef(ctx, ref, sha, o.Expect)
+	switch {
+	case err != nil:
+	case sha == o.Expect:
+		err = r.still(ctx, o)
+	default:
+		err = r.updateRef(ctx, ref, sha, o)
 	}
 	if err != nil {
-		return "", fmt.Errorf("commit to %s: %w", o.Branch, err)
+		return "", fmt.Errorf("commit to %.100s: %w", o.Branch, err)
 	}
 	return sha, nil
 }
 
-// plainPath allows names that mean the same to everybody: no way up, nothing
-// hidden, nothing of Git's own.
-func plainPath(p string) bool {
-	if p == "" || len(p) > 250 || path.Clean(p) != p || path.IsAbs(p) {
-		return false
+func acceptable(changes []Change) error {
+	if len(changes) > maxChanges {
+		return fmt.Errorf("%w: %d files", ErrLimit, len(changes))
 	}
-	for part := range strings.SplitSeq(p, "/") {
-		if part == ".." || strings.HasPrefix(part, ".") || strings.ContainsFunc(part, func(r rune) bool {
-			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
-		}) {
-			return false
+	for _, c := range changes {
+		if !written.MatchString(c.Path) {
+			return fmt.Errorf("%w: path %.100q", ErrBadName, c.Path)
+		}
+		if len(c.Content) > maxChangeBytes {
+			return fmt.Errorf("%w: %s has %d bytes", ErrLimit, c.Path, len(c.Content))
 		}
 	}
-	return true
+	return nil
+}
+
+// still is [ErrMoved] when the branch is not where it was expected.
+func (r *Repository) still(ctx context.Context, o CommitOptions) error {
+	tip, err := r.tipOrNone(ctx, o.Branch)
+	if err == nil && tip != o.Expect {
+		return ErrMoved
+	}
+	return err
+}
+
+// tipOrNone is the tip of a branch; empty: it does not exist.
+func (r *Repository) tipOrNone(ctx context.Context, branch string) (string, error) {
+	tip, err := r.Tip(ctx, branch)
+	if errors.Is(err, ErrNoBranch) {
+		return "", nil
+	}
+	return tip, err
+}
+
+// message cuts what is too long for a commit that is to be read again, at a line.
+func message(text string) string {
+	if len(text) <= maxMessageBytes {
+		return text
+	}
+	text = text[:maxMessageBytes]
+	return text[:strings.LastIndexByte(text, '\n')+1] + "…\n"
 }
 
 // writeCommit writes the objects of a commit, and returns Expect when its tree
@@ -104,11 +128,11 @@ func writeCommit(s *filesystem.Storage, changes []Change, o CommitOptions) (stri
 		if err != nil {
 			return "", err
 		}
-		c, err := object.GetCommit(s, hash)
+		c, err := readCommit(s, hash)
 		if err != nil {
-			return "", fmt.Errorf("%w: %s", ErrNoCommit, o.Expect)
+			return "", err
 		}
-		if before, err = c.Tree(); err != nil {
+		if before, err = readTree(s, c.TreeHash); err != nil {
 			return "", err
 		}
 		parents = []plumbing.Hash{hash}
@@ -125,7 +149,7 @@ func writeCommit(s *filesystem.Storage, changes []Change, o CommitOptions) (stri
 		return o.Expect, nil
 	}
 	who := object.Signature{Name: o.Name, Email: o.Email, When: o.At.UTC().Truncate(time.Second)}
-	commit := &object.Commit{Author: who, Committer: who, Message: o.Message, TreeHash: tree, ParentHashes: parents}
+	commit := &object.Commit{Author: who, Committer: who, Message: message(o.Message), TreeHash: tree, ParentHashes: parents}
 	if o.Sign != nil {
 		if commit.PGPSignature, err = signature(commit, o.Sign); err != nil {
 			return "", err
@@ -154,166 +178,4 @@ func signature(c *object.Commit, sign func([]byte) (string, error)) (string, err
 		return "", err
 	}
 	return sign(payload)
-}
-
-// writeTree writes before with files changed, and reports whether it is empty.
-// Names that hold a slash belong to the trees below.
-func writeTree(s *filesystem.Storage, before *object.Tree, files map[string][]byte) (plumbing.Hash, bool, error) {
-	entries := map[string]object.TreeEntry{}
-	if before != nil {
-		for _, e := range before.Entries {
-			entries[e.Name] = e
-		}
-	}
-	below := map[string]map[string][]byte{}
-	for name, content := range files {
-		if folder, rest, nested := strings.Cut(name, "/"); nested {
-			if below[folder] == nil {
-				below[folder] = map[string][]byte{}
-			}
-			below[folder][rest] = content
-			continue
-		}
-		if content == nil {
-			delete(entries, name)
-			continue
-		}
-		hash, err := writeBlob(s, content)
-		if err != nil {
-			return plumbing.ZeroHash, false, err
-		}
-		entries[name] = object.TreeEntry{Name: name, Mode: filemode.Regular, Hash: hash}
-	}
-	for folder, files := range below {
-		var sub *object.Tree
-		if e, ok := entries[folder]; ok && e.Mode == filemode.Dir {
-			var err error
-			if sub, err = object.GetTree(s, e.Hash); err != nil {
-				return plumbing.ZeroHash, false, err
-			}
-		}
-		hash, empty, err := writeTree(s, sub, files)
-		if err != nil {
-			return plumbing.ZeroHash, false, err
-		}
-		if delete(entries, folder); !empty {
-			entries[folder] = object.TreeEntry{Name: folder, Mode: filemode.Dir, Hash: hash}
-		}
-	}
-	tree := &object.Tree{}
-	for _, e := range entries {
-		tree.Entries = append(tree.Entries, e)
-	}
-	slices.SortFunc(tree.Entries, func(a, b object.TreeEntry) int { return strings.Compare(sortName(a), sortName(b)) })
-	obj := s.NewEncodedObject()
-	if err := tree.Encode(obj); err != nil {
-		return plumbing.ZeroHash, false, err
-	}
-	hash, err := s.SetEncodedObject(obj)
-	return hash, len(tree.Entries) == 0, err
-}
-
-// sortName is what Git sorts the entries of a tree by: a folder as if its name
-// ended with a slash.
-func sortName(e object.TreeEntry) string {
-	if e.Mode == filemode.Dir {
-		return e.Name + "/"
-	}
-	return e.Name
-}
-
-func writeBlob(s *filesystem.Storage, content []byte) (plumbing.Hash, error) {
-	obj := s.NewEncodedObject()
-	obj.SetType(plumbing.BlobObject)
-	w, err := obj.Writer()
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
-	if _, err := w.Write(content); err != nil {
-		return plumbing.ZeroHash, err
-	}
-	if err := w.Close(); err != nil {
-		return plumbing.ZeroHash, err
-	}
-	return s.SetEncodedObject(obj)
-}
-
-// updateRef moves a branch from old to new by git itself: its lock files are what
-// a push beside this one respects, and go-git's are others.
-func (r *Repository) updateRef(ctx context.Context, ref plumbing.ReferenceName, sha, old string) error {
-	if old == "" {
-		old = plumbing.ZeroHash.String()
-	}
-	cmd := exec.CommandContext(ctx, "git", "--git-dir="+r.path, "update-ref", "--no-deref", ref.String(), sha, old)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull}
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return nil
-	}
-	tip, tipErr := r.Tip(ctx, ref.Short())
-	if errors.Is(tipErr, ErrNoBranch) {
-		tip, tipErr = plumbing.ZeroHash.String(), nil
-	}
-	if tipErr == nil && tip != old {
-		return ErrMoved
-	}
-	return fmt.Errorf("update-ref: %w: %.300s", err, out)
-}
-
-// SignedBy reports whether a commit bears the signature that sign would give it.
-func (r *Repository) SignedBy(ctx context.Context, sha string, sign func([]byte) (string, error)) (ok bool, err error) {
-	hash, err := parseSHA(sha)
-	if err != nil {
-		return false, err
-	}
-	err = r.read(ctx, func(s *filesystem.Storage) error {
-		c, err := object.GetCommit(s, hash)
-		if err != nil {
-			return fmt.Errorf("%w: %s", ErrNoCommit, sha)
-		}
-		have := c.PGPSignature
-		want, err := signature(c, sign)
-		ok = have != "" && have == want
-		return err
-	})
-	return ok, err
-}
-
-// maxWalk bounds how many commits an ancestor is looked for among.
-const maxWalk = 100_000
-
-// Ancestor reports whether commit old is in the history of commit sha. A commit
-// that the repository does not have is in no history.
-func (r *Repository) Ancestor(ctx context.Context, old, sha string) (found bool, err error) {
-	target, err := parseSHA(old)
-	if err != nil {
-		return false, err
-	}
-	start, err := parseSHA(sha)
-	if err != nil {
-		return false, err
-	}
-	err = r.read(ctx, func(s *filesystem.Storage) error {
-		seen, queue := map[plumbing.Hash]bool{}, []plumbing.Hash{start}
-		for len(queue) > 0 && len(seen) < maxWalk && ctx.Err() == nil {
-			at := queue[0]
-			queue = queue[1:]
-			if seen[at] {
-				continue
-			}
-			seen[at] = true
-			if at == target {
-				found = true
-				return nil
-			}
-			c, err := object.GetCommit(s, at)
-			if err != nil {
-				return fmt.Errorf("%w: %s", ErrNoCommit, at)
-			}
-			queue = append(queue, c.ParentHashes...)
-		}
-		return ctx.Err()
-	})
-	return found, err
 }

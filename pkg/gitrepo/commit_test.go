@@ -192,12 +192,81 @@ func TestGitVerifiesTheSignature(t *testing.T) {
 	require.False(t, ours)
 }
 
-func TestOnlyPlainPathsAreWritten(t *testing.T) {
-	_, r := newBare(t)
-	for _, path := range []string{"", "/etc/passwd", "../x", "releases/../x", ".git/config", "releases/.hidden", "a//b", "a b", "ä"} {
+func TestOnlyPlainPathsBelowReleasesAreWritten(t *testing.T) {
+	bare, r := newBare(t)
+	for _, path := range []string{
+		"", "/etc/passwd", "../x", "releases", "releases/", "releases/../x", ".git/config", "releases/.hidden", "releases//b", "releases/a b", "releases/ä",
+		"deployments/checkout.yaml", "releases/CON", "releases/a/b\n", "releases/" + strings.Repeat("a/", 8) + "b",
+	} {
 		_, err := r.Commit(t.Context(), []gitrepo.Change{file(path, "x")}, options(t, ""))
 		require.ErrorIs(t, err, gitrepo.ErrBadName, path)
 	}
-	_, err := r.Commit(t.Context(), []gitrepo.Change{{Path: "a", Content: make([]byte, 2<<20)}}, options(t, ""))
+	_, err := r.Commit(t.Context(), []gitrepo.Change{{Path: "releases/a", Content: make([]byte, 2<<20)}}, options(t, ""))
 	require.ErrorIs(t, err, gitrepo.ErrLimit)
+	_, err = r.Commit(t.Context(), make([]gitrepo.Change, 10_001), options(t, ""))
+	require.ErrorIs(t, err, gitrepo.ErrLimit)
+	require.Empty(t, git(t, bare, "for-each-ref"))
+}
+
+func TestAMessageIsCutAtALineBeforeItIsTooLongToBeReadAgain(t *testing.T) {
+	bare, r := newBare(t)
+	o := options(t, "")
+	o.Message = strings.Repeat("production/checkout: checkout 1.5.0\n", 50_000)
+	sha, err := r.Commit(t.Context(), []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 1\n")}, o)
+	require.NoError(t, err)
+	said := git(t, bare, "log", "-1", "--format=%B", sha)
+	require.Less(t, len(said), 70_000)
+	require.True(t, strings.HasSuffix(said, "checkout 1.5.0\n…"), said[len(said)-60:])
+	_, err = r.Commit(t.Context(), []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 2\n")}, options(t, sha))
+	require.NoError(t, err)
+}
+
+func TestWhoIsKilledBeforeTheBranchMovesHasDoneNothingAndDoesTheSameAgain(t *testing.T) {
+	bare, r := newBare(t)
+	first, err := r.Commit(t.Context(), []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 1\n")}, options(t, ""))
+	require.NoError(t, err)
+	lock := filepath.Join(bare, "refs/heads", recordsBranch+".lock") // a push is moving the branch, so git waits
+	require.NoError(t, os.WriteFile(lock, nil, 0o600))
+	second := []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 2\n")}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err = r.Commit(ctx, second, options(t, first))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Equal(t, first, git(t, bare, "rev-parse", recordsBranch), "nobody sees it")
+	lost := git(t, bare, "fsck", "--lost-found")
+	require.Contains(t, lost, "dangling commit", "the objects were there")
+
+	require.NoError(t, os.Remove(lock))
+	again, err := r.Commit(t.Context(), second, options(t, first))
+	require.NoError(t, err)
+	require.Equal(t, "dangling commit "+again, lost, "it is the same commit")
+	same, err := r.Commit(t.Context(), second, options(t, again))
+	require.NoError(t, err)
+	require.Equal(t, again, same, "whoever died after the branch moved finds nothing to do")
+	_, err = r.Commit(t.Context(), second, options(t, first))
+	require.ErrorIs(t, err, gitrepo.ErrMoved)
+	_, err = r.Commit(t.Context(), []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 1\n")}, options(t, first))
+	require.ErrorIs(t, err, gitrepo.ErrMoved, "nothing would change, but not where the branch is")
+}
+
+func TestADeletedBranchIsWrittenAnewAsTheSameCommit(t *testing.T) {
+	bare, r := newBare(t)
+	all := []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 1\n")}
+	first, err := r.Commit(t.Context(), all, options(t, ""))
+	require.NoError(t, err)
+	git(t, bare, "pack-refs", "--all")
+	git(t, bare, "update-ref", "-d", "refs/heads/"+recordsBranch)
+	_, err = r.Commit(t.Context(), all, options(t, first))
+	require.ErrorIs(t, err, gitrepo.ErrMoved)
+	again, err := r.Commit(t.Context(), all, options(t, ""))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+}
+
+func TestAHookOfTheRepositoryIsNotRun(t *testing.T) {
+	bare, r := newBare(t)
+	require.NoError(t, os.MkdirAll(filepath.Join(bare, "hooks"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bare, "hooks/reference-transaction"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	_, err := r.Commit(t.Context(), []gitrepo.Change{file("releases/qa/checkout.yaml", "a: 1\n")}, options(t, ""))
+	require.NoError(t, err)
 }

@@ -131,15 +131,17 @@ func (t *treeReader) folder(root plumbing.Hash, path string) (*object.Tree, erro
 	return tree, err
 }
 
-func (t *treeReader) tree(h plumbing.Hash) (*object.Tree, error) {
-	size, err := t.storage.EncodedObjectSize(h)
+func (t *treeReader) tree(h plumbing.Hash) (*object.Tree, error) { return readTree(t.storage, h) }
+
+func readTree(s storer.EncodedObjectStorer, h plumbing.Hash) (*object.Tree, error) {
+	size, err := s.EncodedObjectSize(h)
 	if err != nil {
 		return nil, err
 	}
 	if size > maxTreeSize {
 		return nil, fmt.Errorf("%w: the listing has %d bytes, %d at most", ErrLimit, size, maxTreeSize)
 	}
-	return object.GetTree(t.storage, h)
+	return object.GetTree(s, h)
 }
 
 func (t *treeReader) files(ctx context.Context, folder string, tree *object.Tree) error {
@@ -166,30 +168,40 @@ func (t *treeReader) files(ctx context.Context, folder string, tree *object.Tree
 }
 
 func (t *treeReader) file(path string, entry object.TreeEntry) error {
-	switch {
-	case entry.Mode == filemode.Dir || entry.Mode == filemode.Submodule:
+	if entry.Mode == filemode.Dir || entry.Mode == filemode.Submodule {
 		return nil
-	case entry.Mode != filemode.Regular:
-		return t.skip(path, fmt.Sprintf("it is not a plain file (mode %s)", strings.TrimLeft(entry.Mode.String(), "0")))
-	case !fileName.MatchString(entry.Name):
-		return t.skip(path, "its name has other characters than letters, digits, dots, dashes and underscores")
 	}
-	size, err := t.storage.EncodedObjectSize(entry.Hash)
-	if err != nil {
+	content, odd, err := t.plain(entry, fileName)
+	switch {
+	case err != nil:
 		return fmt.Errorf("%s: %w", path, err)
-	}
-	if size > t.left.FileBytes {
-		return t.skip(path, fmt.Sprintf("it has %d bytes, and %d are allowed", size, t.left.FileBytes))
-	}
-	if t.left.TotalBytes -= size; t.left.TotalBytes < 0 {
-		return fmt.Errorf("%w: too many bytes in all files", ErrLimit)
-	}
-	content, err := readBlob(t.storage, entry.Hash, size)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	case odd != "":
+		return t.skip(path, odd)
 	}
 	t.out.Files[path] = File{Blob: entry.Hash.String(), Content: content}
 	return nil
+}
+
+// plain reads a plain file, or says why it is none.
+func (t *treeReader) plain(entry object.TreeEntry, names *regexp.Regexp) (content []byte, odd string, err error) {
+	switch {
+	case entry.Mode != filemode.Regular:
+		return nil, fmt.Sprintf("it is not a plain file (mode %s)", strings.TrimLeft(entry.Mode.String(), "0")), nil
+	case !names.MatchString(entry.Name):
+		return nil, "its name has other characters than letters, digits, dots, dashes and underscores", nil
+	}
+	size, err := t.storage.EncodedObjectSize(entry.Hash)
+	if err != nil {
+		return nil, "", err
+	}
+	if size > t.left.FileBytes {
+		return nil, fmt.Sprintf("it has %d bytes, and %d are allowed", size, t.left.FileBytes), nil
+	}
+	if t.left.TotalBytes -= size; t.left.TotalBytes < 0 {
+		return nil, "", fmt.Errorf("%w: too many bytes in all files", ErrLimit)
+	}
+	content, err = readBlob(t.storage, entry.Hash, size)
+	return content, "", err
 }
 
 func (t *treeReader) skip(path, reason string) error {

@@ -92,9 +92,16 @@ func (d *decider) start() {
 	d.prepareWave("promotion.started", "the slot is free; ")
 }
 
-// freeze resolves the units and their waves. The list never grows afterwards.
+// freeze resolves the units and their waves. The list never grows afterwards. A
+// canary of a first deployment is one wave: there is nothing to compare it with,
+// and nobody whom it could harm.
 func (d *decider) freeze() {
-	split := strategy.Split(d.State.Spec.Stage.Strategy, len(d.ev.Facts.Candidates))
+	how := d.State.Spec.Stage.Strategy
+	d.State.Progress.First = !slices.ContainsFunc(d.ev.Facts.Candidates, func(c Candidate) bool { return c.Former != nil })
+	if d.State.Progress.First && how.Type == intent.Canary {
+		how = intent.Strategy{Type: intent.Direct}
+	}
+	split := strategy.Split(how, len(d.ev.Facts.Candidates))
 	d.State.Units = nil
 	for i, c := range d.ev.Facts.Candidates {
 		wave := slices.IndexFunc(split, func(end int) bool { return i < end })

@@ -182,12 +182,15 @@ func (d *decider) waveSwitched(all []seen) {
 		d.become(Running, Stabilising, "wave.switched", switched+"; must be stable")
 	case intent.Duration(healthy) > 0:
 		d.become(Running, Stabilising, "wave.switched", switched+"; must stay healthy for "+healthy)
-	case d.State.Spec.Analysis != nil:
+	case d.compares():
 		d.become(Running, Analysing, "wave.switched", switched+"; the analysis begins")
 	default:
 		d.waveDone(units(len(all)) + " switched and healthy")
 	}
 }
+
+// compares reports whether a wave is compared before the next begins.
+func (d *decider) compares() bool { return d.State.Spec.Analysis != nil && !d.State.Progress.First }
 
 // waveDone goes on to the next wave, or ends well.
 func (d *decider) waveDone(reason string) {
@@ -245,7 +248,7 @@ func (d *decider) stayingHealthy(all []seen) {
 // stable follows when the switched units did well by themselves.
 func (d *decider) stable(reason string) {
 	d.State.Progress.Extended = 0
-	if d.State.Spec.Analysis != nil {
+	if d.compares() {
 		d.become(Running, Analysing, "wave.stable", d.wave()+reason+"; the analysis begins")
 		return
 	}

@@ -124,6 +124,7 @@ type Progress struct {
 	Switched int       `json:"switched,omitempty"` // waves whose traffic was ordered to move
 	Resume   Phase     `json:"resume,omitempty"`   // where a paused promotion goes on
 	Extended int       `json:"extended,omitempty"` // how often this wait for a verdict was made longer
+	First    bool      `json:"first,omitempty"`    // nothing ran there before, so there is nothing to compare with
 	Asked    time.Time `json:"asked,omitzero"`     // since when an approval is missing
 	Approval *Approval `json:"approval,omitempty"`
 	Harmful  bool      `json:"harmful,omitempty"` // the analysis found that the release does harm

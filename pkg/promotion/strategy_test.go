@@ -351,3 +351,18 @@ func TestRestoresOfSeveralEnvironmentsGoOneAfterTheOther(t *testing.T) {
 	s.look()
 	require.Equal(t, Cancelled, s.state.Status)
 }
+
+func TestAFirstDeploymentHasNoCanary(t *testing.T) {
+	s := canaryStory(t, "a", "b", "c")
+	for i := range s.facts.Candidates {
+		s.facts.Candidates[i].Former = nil
+	}
+	s.toPreparing()
+	require.Equal(t, "a:-/1.5.0 b:-/1.5.0 c:-/1.5.0", s.ordered())
+	for _, n := range []string{"a", "b", "c"} {
+		s.reports(n, nil, sees("1.5.0", target.Healthy))
+	}
+	s.look()
+	s.serve("a", "b", "c")
+	require.Equal(t, Succeeded, s.state.Status, "there is nothing to compare with")
+}

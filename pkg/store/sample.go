@@ -12,7 +12,7 @@ import (
 // Spans of time of which one reading of an instance is kept, in seconds: short
 // while a promotion holds the slot, long otherwise, as the units' own past.
 const (
-	spanHeld = 5
+	spanHeld = 1
 	spanIdle = 60
 )
 

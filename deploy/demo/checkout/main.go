@@ -12,7 +12,9 @@
 //	-exit-after D      exits with code 3 after the duration D
 //	-latency D         answers / no sooner than after the duration D
 //
-// Its version is set when it is built: -ldflags "-X main.version=1.5.0".
+// Its version is set when it is built: -ldflags "-X main.version=1.5.0". Built with
+// -X main.bug=rounding it has a bug that only one configuration shows: with
+// PRICE_ROUNDING=bankers in its environment, every twentieth request to / fails.
 package main
 
 import (
@@ -26,11 +28,13 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-var version = "dev" // set by the linker
+// Set by the linker.
+var version, bug = "dev", ""
 
 type options struct {
 	neverHealthy                   bool
@@ -86,8 +90,14 @@ func run(o options) error {
 
 func handler(o options, started time.Time) http.Handler {
 	mux := http.NewServeMux()
+	var asked atomic.Int64
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(o.latency)
+		if rounds(bug, os.Getenv("PRICE_ROUNDING")) && asked.Add(1)%20 == 0 {
+			w.Header().Set("HotSwap-Version", version)
+			http.Error(w, "the total does not add up", http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("HotSwap-Version", version)
 		_ = json.NewEncoder(w).Encode(map[string]any{"module": "checkout", "version": version, "total": total(100)})
@@ -101,6 +111,9 @@ func handler(o options, started time.Time) http.Handler {
 	})
 	return mux
 }
+
+// rounds reports whether the bug of this build shows under this configuration.
+func rounds(bug, rounding string) bool { return bug == "rounding" && rounding == "bankers" }
 
 // total is the work: the price, in cents, of a basket of n articles.
 func total(n int) int {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"os"
@@ -37,6 +38,9 @@ type Result struct {
 	Failed     int64            `json:"failed"`
 	FirstError string           `json:"firstError,omitempty"`
 	Versions   map[string]int64 `json:"versions"` // answers by version; "" for none
+
+	// ByURL counts what each URL answered with, failures included, by version.
+	ByURL map[string]map[string]int64 `json:"byURL,omitempty"`
 }
 
 // ErrOptions is wrapped by errors about [Options].
@@ -55,7 +59,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
 	}
-	c := &counter{result: Result{Versions: map[string]int64{}}}
+	c := &counter{result: Result{Versions: map[string]int64{}, ByURL: map[string]map[string]int64{}}}
 	pace := newPace(o.Rate)
 	var workers sync.WaitGroup
 	for n := range o.Workers {
@@ -80,7 +84,9 @@ func work(ctx context.Context, o Options, c *counter, n int, pace *pace) {
 	}
 	defer client.CloseIdleConnections()
 	for i := n; pace.wait(ctx); i++ {
-		c.count(ask(client, o.URLs[i%len(o.URLs)]))
+		url := o.URLs[i%len(o.URLs)]
+		version, err := ask(client, url)
+		c.count(url, version, err)
 	}
 }
 
@@ -100,7 +106,7 @@ func ask(client *http.Client, url string) (version string, err error) {
 		return "", fmt.Errorf("GET %s: answer breaks off: %w", url, err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return "", fmt.Errorf("GET %s: %s", url, resp.Status)
+		return resp.Header.Get(VersionHeader), fmt.Errorf("GET %s: %s", url, resp.Status)
 	}
 	if connections > 1 {
 		return "", fmt.Errorf("GET %s: a kept connection was closed under the request, which was asked again", url)
@@ -148,10 +154,16 @@ type counter struct {
 	result Result
 }
 
-func (c *counter) count(version string, err error) {
+func (c *counter) count(url, version string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.result.Requests++
+	if version != "" {
+		if c.result.ByURL[url] == nil {
+			c.result.ByURL[url] = map[string]int64{}
+		}
+		c.result.ByURL[url][version]++
+	}
 	if err == nil {
 		c.result.Versions[version]++
 		return
@@ -166,9 +178,10 @@ func (c *counter) snapshot() Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.result
-	r.Versions = make(map[string]int64, len(c.result.Versions))
-	for version, n := range c.result.Versions {
-		r.Versions[version] = n
+	r.Versions = maps.Clone(c.result.Versions)
+	r.ByURL = make(map[string]map[string]int64, len(c.result.ByURL))
+	for url, versions := range c.result.ByURL {
+		r.ByURL[url] = maps.Clone(versions)
 	}
 	return r
 }
