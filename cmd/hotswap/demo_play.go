@@ -127,10 +127,16 @@ func (d *demo) versions(live string) []string {
 	return out
 }
 
+// maxTold is how much of a reason fits on a line; hotswap status has all of it.
+const maxTold = 100
+
 // teller prints what happens, each line with the time since the push.
 func (d *demo) teller() func(what, detail, result string) {
 	began := time.Now()
 	return func(what, detail, result string) {
+		if r := []rune(detail); len(r) > maxTold {
+			detail = string(r[:maxTold-1]) + "…"
+		}
 		d.say("  %s  %-12s %-66s %s", stamp(began), what, detail, result)
 	}
 }

@@ -34,7 +34,7 @@ func rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		lintCommand(), planCommand(), diffCommand(), explainCommand(),
-		statusCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
+		boardCommand(), statusCommand(), watchCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
 		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),
 		nodeCommand(), joinTokenCommand(), moduleCommand(),

@@ -17,8 +17,8 @@ func TestTheReferenceOfTheCommandLineIsCurrent(t *testing.T) {
 		"Every example is run by `tests/docs` (those of the demo with `-docs.all`).\n\nData goes to standard output, talk to standard error. Exit codes:\n\n" +
 		"| Code | Meaning |\n|---|---|\n")
 	for code, meaning := range []string{
-		"it worked", "it was tried and did not work; `hotswap audit verify`: tampered", "called wrongly; `hotswap audit verify`: could not decide",
-		"an intent is invalid", "not signed in, or not allowed", "waiting for an approval (later)", "timed out", "rolled back (later)",
+		"it worked", "it was tried and did not work; `hotswap audit verify`: tampered; `hotswap diff`: something differs", "called wrongly; `hotswap audit verify`: could not decide",
+		"an intent is invalid", "not signed in, or not allowed", "waits for an approval", "timed out", "rolled back",
 	} {
 		fmt.Fprintf(&b, "| %d | %s |\n", code, meaning)
 	}

@@ -46,6 +46,8 @@ func statusCommand() *cobra.Command {
 type status struct {
 	Promotions   []store.PromotionRow  `json:"promotions"`
 	Releases     []store.OpenRelease   `json:"openReleases"`
+	Findings     []store.FindingRow    `json:"findings"`
+	Holds        []store.HoldRow       `json:"holds"`
 	Nodes        []store.NodeRow       `json:"nodes"`
 	Commits      []store.CommitStatus  `json:"commits"`
 	Repositories []store.RepositoryRow `json:"repositories"`
@@ -62,6 +64,12 @@ func readStatus(ctx context.Context, in *installation, limit int) (s status, err
 		return s, err
 	}
 	if s.Repositories, err = in.store.Repositories(ctx, in.Tenant); err != nil {
+		return s, err
+	}
+	if s.Findings, err = in.store.Findings(ctx, in.Tenant, limit); err != nil {
+		return s, err
+	}
+	if s.Holds, err = in.store.Holds(ctx, in.Tenant); err != nil {
 		return s, err
 	}
 	if s.Releases, err = in.store.OpenReleases(ctx, in.Tenant, limit); err != nil {
@@ -99,6 +107,18 @@ func writeStatus(w io.Writer, s status) error {
 			what += " (" + r.Waiting.Evidence + ")"
 		}
 		fmt.Fprintf(t, "%s\t%.12s\t%s\n", r.ID, r.Commit, what)
+	}
+	if len(s.Findings) > 0 {
+		fmt.Fprintln(t, "\nFINDING\tNODE\tSLOT\tSINCE\tWHAT")
+	}
+	for _, f := range s.Findings {
+		fmt.Fprintf(t, "%s\t%s\t%s/%s\t%s\t%s\n", f.Kind, f.Node, f.Environment, f.Deployment, clock(f.Since), f.Detail)
+	}
+	if len(s.Holds) > 0 {
+		fmt.Fprintln(t, "\nHELD ARTIFACT\tSLOT\tSINCE\tWHY")
+	}
+	for _, h := range s.Holds {
+		fmt.Fprintf(t, "%s\t%s/%s\t%s\t%s\n", h.Artifact, h.Environment, h.Deployment, clock(h.Since), h.Reason)
 	}
 	fmt.Fprintln(t, "\nNODE\tPLACE\tACTIVE\tSTANDBY\tADDRESS\tSEEN")
 	for _, n := range s.Nodes {

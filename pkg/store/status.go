@@ -33,13 +33,14 @@ type PromotionRow struct {
 	Waiting     *promotion.Waiting `json:"waitingFor,omitempty"`
 }
 
+const selectPromotionRow = `SELECT id, deployment, environment, coalesce(spec #>> '{instance,module,name}', ''), coalesce(spec #>> '{instance,module,version}', ''),
+	status, phase, reason, since, waiting_for FROM promotions`
+
 // Promotions returns the tenant's newest promotions, newest first, at most limit.
 func (s *Store) Promotions(ctx context.Context, tenant string, limit int) ([]PromotionRow, error) {
 	var out []PromotionRow
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT id, deployment, environment, spec #>> '{instance,module,name}', spec #>> '{instance,module,version}',
-				status, phase, reason, since, waiting_for
-			FROM promotions WHERE tenant = $1 ORDER BY created_at DESC, id DESC LIMIT $2`, tenant, limit)
+		rows, err := tx.Query(ctx, selectPromotionRow+" WHERE tenant = $1 ORDER BY created_at DESC, id DESC LIMIT $2", tenant, limit)
 		if err != nil {
 			return err
 		}
