@@ -49,9 +49,9 @@ type CommitOptions struct {
 
 // Commit writes files below releases/ to a branch of the bare repository, without
 // a work tree. It answers the branch's new tip: Expect when nothing would change.
-// [ErrMoved] when the branch is neither at Expect nor at this very commit. Objects come first and the branch
-// last, so whoever is killed in between has done nothing that anybody sees, and
-// makes the same commit the next time.
+// [ErrMoved] when the branch is neither at Expect nor at this very commit. Objects
+// come first and the branch last, so whoever is killed in between has done nothing
+// that anybody sees, and makes the same commit the next time.
 func (r *Repository) Commit(ctx context.Context, changes []Change, o CommitOptions) (sha string, err error) {
 	ref, err := branchRef(o.Branch)
 	if err == nil {

@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -36,6 +37,15 @@ func FuzzTree(f *testing.F) {
 		folder := put(plumbing.TreeObject, listing)
 		root := put(plumbing.TreeObject, append([]byte("40000 deployments\x00"), folder[:]...))
 		commit := put(plumbing.CommitObject, []byte("tree "+root.String()+"\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\n\nx\n"))
+		changed, err := diff(context.Background(), s, "", commit.String(), "deployments", Limits{})
+		for _, c := range changed {
+			if !utf8.ValidString(c.Path) || strings.ContainsAny(c.Path, "\n\x1b\x00") || c.Before != nil || (c.After == nil) == (c.Odd == "") {
+				t.Errorf("changed %+v", c)
+			}
+		}
+		if err == nil && !slices.IsSortedFunc(changed, func(a, b Changed) int { return strings.Compare(a.Path, b.Path) }) {
+			t.Errorf("order %+v", changed)
+		}
 		got, err := readSnapshot(context.Background(), s, commit, []string{"deployments"}, Limits{})
 		if err != nil {
 			return
