@@ -20,8 +20,8 @@ func TestAdvanceIsToldToLookWhenThereWasWorkEvenIfTheRestFailed(t *testing.T) {
 		hints  []string
 	}{
 		"nothing was due":    {0, nil, http.StatusOK, nil},
-		"work was done":      {3, nil, http.StatusOK, []string{"advance"}},
-		"the database ended": {3, errors.New("away"), http.StatusServiceUnavailable, []string{"advance"}},
+		"work was done":      {3, nil, http.StatusOK, []string{"advance", "deliver"}},
+		"the database ended": {3, errors.New("away"), http.StatusServiceUnavailable, []string{"advance", "deliver"}},
 		"it was never there": {0, errors.New("away"), http.StatusServiceUnavailable, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,10 +21,11 @@ import (
 
 // The names of what is deployed.
 const (
-	tenant     = "acme"
-	repository = "deploy"
-	oldVersion = "1.4.2"
-	newVersion = "1.5.0"
+	tenant      = "acme"
+	repository  = "deploy"
+	oldVersion  = "1.4.2"
+	newVersion  = "1.5.0"
+	nextVersion = "1.6.0" // pushed together with 1.5.0, in a repository of its own
 )
 
 // begin is what every point begins with: 1.4.2 runs everywhere, 1.5.0 is pushed
@@ -32,7 +33,7 @@ const (
 var begin struct {
 	folder string
 	bare   string
-	commit string // of 1.5.0
+	newer  string // bare repository that has 1.6.0 too
 	agents []*agent
 }
 
@@ -78,12 +79,12 @@ func prepare(ctx context.Context, adminDSN string) error {
 	if err := one.store.AddRepository(ctx, tenant, repository, "main"); err != nil {
 		return err
 	}
-	for name, environment := range map[string]string{"qa-1": "qa", "prod-1": "production", "prod-2": "production"} {
+	for name, environment := range map[string]string{"qa-1": "qa", "load-1": "load", "prod-1": "production", "prod-2": "production"} {
 		if err := join(ctx, one.store, newAgent(name), environment); err != nil {
 			return err
 		}
 	}
-	w.agents = []*agent{newAgent("qa-1"), newAgent("prod-1"), newAgent("prod-2")}
+	w.agents = []*agent{newAgent("qa-1"), newAgent("load-1"), newAgent("prod-1"), newAgent("prod-2")}
 	if err := w.drive(ctx, one, nil); err != nil {
 		return fmt.Errorf("first release: %w", err)
 	}
@@ -91,7 +92,14 @@ func prepare(ctx context.Context, adminDSN string) error {
 		return err
 	}
 	begin.agents = w.agents
-	begin.commit, err = push(ctx, newVersion)
+	if _, err = push(ctx, newVersion); err != nil {
+		return err
+	}
+	begin.newer = filepath.Join(begin.folder, "newer.git")
+	if out, err := exec.CommandContext(ctx, "git", "clone", "-q", "--bare", begin.bare, begin.newer).CombinedOutput(); err != nil {
+		return fmt.Errorf("git clone: %w: %s", err, out)
+	}
+	_, err = push(ctx, nextVersion)
 	return err
 }
 
@@ -110,7 +118,7 @@ func push(ctx context.Context, version string) (commit string, err error) {
 	work := filepath.Join(begin.folder, "work")
 	files := map[string]string{
 		"deployments/checkout.yaml": deployment(version), "pipelines/straight.yaml": pipeline,
-		"environments/qa.yaml": environment("qa"), "environments/production.yaml": environment("production"),
+		"environments/qa.yaml": environment("qa"), "environments/load.yaml": environment("load"), "environments/production.yaml": environment("production"),
 	}
 	for name, text := range files {
 		name = filepath.Join(work, name)
@@ -121,7 +129,11 @@ func push(ctx context.Context, version string) (commit string, err error) {
 			return "", err
 		}
 	}
-	steps := [][]string{{"add", "-A"}, {"commit", "-q", "-m", version}, {"push", "-q", begin.bare, "HEAD:main"}, {"rev-parse", "HEAD"}}
+	bare := begin.bare
+	if version == nextVersion {
+		bare = begin.newer
+	}
+	steps := [][]string{{"add", "-A"}, {"commit", "-q", "-m", version}, {"push", "-q", bare, "HEAD:main"}, {"rev-parse", "HEAD"}}
 	if version == oldVersion {
 		steps = append([][]string{{"init", "-q", "-b", "main"}, {"init", "-q", "--bare", "-b", "main", begin.bare}}, steps...)
 	}
@@ -157,7 +169,8 @@ metadata: {name: straight}
 spec:
   stages:
     - {name: qa, environment: qa, strategy: {type: direct}}
-    - {name: production, needs: [qa], environment: production, strategy: {type: direct}}
+    - {name: load, environment: load, strategy: {type: direct}}
+    - {name: production, needs: [qa, load], environment: production, strategy: {type: rolling, maxUnavailable: "1"}}
 `
 
 func environment(name string) string {

@@ -15,7 +15,7 @@ func full() bool { return os.Getenv("HOTSWAP_CRASH") == "full" }
 // one before it sleeps until worker B has done everything, or loses its answer.
 func TestCrashPointsOfTheDatabase(t *testing.T) {
 	var usual []wire.Trip
-	c := &counter{stride: 89}
+	c := &counter{stride: 601}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			trips := undisturbed(t, sc)
@@ -35,7 +35,7 @@ func TestCrashPointsOfTheDatabase(t *testing.T) {
 			}
 		})
 	}
-	c.atLeast(t, 2202)
+	c.atLeast(t, 11_000)
 }
 
 // undisturbed returns the round trips of a release that nothing happens to. A
@@ -67,7 +67,7 @@ func same(a, b []wire.Trip) int {
 // Every HTTP call of a release is lost, or its answer is, or either comes when
 // all is done.
 func TestCrashPointsOfTheCalls(t *testing.T) {
-	c := &counter{stride: 23}
+	c := &counter{stride: 61}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			labels := callPoint(t, sc, 0, lostBefore)

@@ -30,6 +30,10 @@ func play(ctx context.Context, t *testing.T, sc scenario) (*world, *worker, *pgt
 	w, err := newWorld(ctx, db.AdminDSN(), &delivery{id: "push-2"})
 	require.NoError(t, err)
 	t.Cleanup(func() { w.close(context.WithoutCancel(ctx)) })
+	w.after = sc.after
+	if sc.newer {
+		w.bare, w.releases = begin.newer, 3
+	}
 	for _, g := range begin.agents {
 		again := g.again()
 		again.misdeed = sc.misdeed[g.name]

@@ -1,34 +1,84 @@
 package crash_test
 
-import "hotswap.dev/hotswap/pkg/target"
+import (
+	"context"
 
-// scenarios are the ways that the release of 1.5.0 goes.
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/engine"
+	"hotswap.dev/hotswap/pkg/target"
+)
+
+// scenarios are the ways that the release of 1.5.0 goes: two stages side by side,
+// a join, and a stage of two waves.
 func scenarios() []scenario {
 	return []scenario{
 		{
-			name: "succeeds", release: "succeeded",
-			promotions: map[string]string{"qa": "succeeded", "production": "succeeded"},
-			runs:       map[string]string{"qa-1": newVersion, "prod-1": newVersion, "prod-2": newVersion},
-			orders:     map[string]int64{"qa-1": 3, "prod-1": 3, "prod-2": 3}, // prepare, switch, let go
-			switches:   map[string]int{"qa-1": 1, "prod-1": 1, "prod-2": 1},
+			name: "succeeds", releases: map[string]string{newVersion: "succeeded"},
+			promotions: map[string]string{"1.5.0 qa promote": "succeeded", "1.5.0 load promote": "succeeded", "1.5.0 production promote": "succeeded"},
+			runs:       fleet(newVersion, newVersion, newVersion, newVersion),
+			orders:     orders(3, 3, 3, 3), // prepare, switch, let go
+			switches:   switches(1, 1, 1, 1),
 		},
 		{
-			name: "never healthy in qa", release: "failed",
+			name: "never healthy in qa", releases: map[string]string{newVersion: "failed"},
 			misdeed:    map[string]func(*target.PlaceReport){"qa-1": neverHealthy},
-			promotions: map[string]string{"qa": "failed"},
-			runs:       map[string]string{"qa-1": oldVersion, "prod-1": oldVersion, "prod-2": oldVersion},
-			orders:     map[string]int64{"qa-1": 2, "prod-1": 0, "prod-2": 0}, // prepare, withdraw
-			switches:   map[string]int{"qa-1": 0, "prod-1": 0, "prod-2": 0},
+			promotions: map[string]string{"1.5.0 qa promote": "failed", "1.5.0 load promote": "succeeded"},
+			runs:       fleet(oldVersion, newVersion, oldVersion, oldVersion),
+			orders:     orders(2, 3, 0, 0), // prepare, withdraw
+			switches:   switches(0, 1, 0, 0),
 		},
 		{
-			name: "breaks on one node after the switch", release: "failed",
+			name: "breaks in the second wave", releases: map[string]string{newVersion: "failed"},
 			misdeed:    map[string]func(*target.PlaceReport){"prod-2": breaks},
-			promotions: map[string]string{"qa": "succeeded", "production": "rolled_back"},
-			runs:       map[string]string{"qa-1": newVersion, "prod-1": oldVersion, "prod-2": oldVersion},
-			orders:     map[string]int64{"qa-1": 3, "prod-1": 3, "prod-2": 3}, // prepare, switch, go back
-			switches:   map[string]int{"qa-1": 1, "prod-1": 2, "prod-2": 2},
+			promotions: map[string]string{"1.5.0 qa promote": "succeeded", "1.5.0 load promote": "succeeded", "1.5.0 production promote": "rolled_back"},
+			runs:       fleet(newVersion, newVersion, oldVersion, oldVersion),
+			orders:     orders(3, 3, 3, 3), // prepare, switch, go back
+			switches:   switches(1, 1, 2, 2),
+		},
+		{
+			// The older one is overtaken where it has not started; disturbed, it may come first.
+			name: "is superseded by the next", newer: true,
+			releases: map[string]string{newVersion: "superseded|succeeded|failed", nextVersion: "succeeded"},
+			promotions: map[string]string{
+				"1.5.0 qa promote": "superseded|succeeded", "1.5.0 load promote": "superseded|succeeded", "1.5.0 production promote": "|superseded|succeeded",
+				"1.6.0 qa promote": "succeeded", "1.6.0 load promote": "succeeded", "1.6.0 production promote": "succeeded",
+			},
+			runs: fleet(nextVersion, nextVersion, nextVersion, nextVersion),
+		},
+		{
+			name: "is rolled back by a person", after: rollBack,
+			releases: map[string]string{newVersion: "succeeded"},
+			promotions: map[string]string{
+				"1.5.0 qa promote": "succeeded", "1.5.0 load promote": "succeeded", "1.5.0 production promote": "succeeded",
+				"1.4.2 production restore": "succeeded", "1.4.2 qa restore": "succeeded",
+			},
+			runs:     fleet(oldVersion, newVersion, oldVersion, oldVersion),
+			orders:   orders(6, 3, 6, 6),
+			switches: switches(2, 1, 2, 2),
 		},
 	}
+}
+
+// rollBack is a person who takes production back, and QA after it.
+func rollBack(ctx context.Context, k *worker) error {
+	_, err := k.engine.Rollback(ctx, engine.Rollback{
+		Tenant: tenant, Deployment: "checkout", Environments: []string{"production", "qa"},
+		By: audit.Actor{Kind: audit.Person, Name: "ann"}, Reason: "it is slow", Kind: "rollback",
+	})
+	return err
+}
+
+// The nodes are told of in this order.
+func fleet(qa, load, prod1, prod2 string) map[string]string {
+	return map[string]string{"qa-1": qa, "load-1": load, "prod-1": prod1, "prod-2": prod2}
+}
+
+func orders(qa, load, prod1, prod2 int64) map[string]int64 {
+	return map[string]int64{"qa-1": qa, "load-1": load, "prod-1": prod1, "prod-2": prod2}
+}
+
+func switches(qa, load, prod1, prod2 int) map[string]int {
+	return map[string]int{"qa-1": qa, "load-1": load, "prod-1": prod1, "prod-2": prod2}
 }
 
 // neverHealthy is a node where the new version never answers its health check.

@@ -18,6 +18,7 @@ import (
 	"hotswap.dev/hotswap/pkg/engine"
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/gitrepo"
+	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
@@ -27,6 +28,8 @@ type world struct {
 	push     *delivery
 	agents   []*agent
 	releases int // that there are when all is done
+	bare     string
+	after    func(ctx context.Context, k *worker) error // not yet done; nil: nothing is left
 	client   *http.Client
 	calls    *calls
 
@@ -39,7 +42,7 @@ func newWorld(ctx context.Context, adminDSN string, d *delivery) (*world, error)
 	if err != nil {
 		return nil, err
 	}
-	w := &world{push: d, admin: admin, releases: 2, calls: newCalls()}
+	w := &world{push: d, admin: admin, releases: 2, bare: begin.bare, calls: newCalls()}
 	w.client = &http.Client{Transport: w.calls}
 	return w, nil
 }
@@ -66,7 +69,7 @@ func (w *world) worker(ctx context.Context, name, dsn string) (*worker, error) {
 		return nil, err
 	}
 	k := &worker{store: st, ctx: ctx, die: die}
-	open := func(string, string) (*gitrepo.Repository, error) { return gitrepo.Open(begin.bare) }
+	open := func(string, string) (*gitrepo.Repository, error) { return gitrepo.Open(w.bare) }
 	k.engine = engine.New(st, open, engine.Options{Lease: time.Hour, Reconcile: time.Hour, Concurrency: 1})
 	all := functions.All(functions.Deps{
 		Store: st, Engine: k.engine, Authorizer: auth.NewAuthorizer(st),
@@ -105,8 +108,11 @@ func (w *world) drive(ctx context.Context, k *worker, stuck func(ctx context.Con
 			return err
 		}
 		now, err := w.progress(ctx)
-		if err != nil || now.ended {
+		if err != nil || now.ended && w.after == nil {
 			return err
+		}
+		if now.ended {
+			w.act(ctx, k)
 		}
 		if stuck != nil && now.text == before {
 			if err := stuck(ctx); err != nil {
@@ -116,6 +122,15 @@ func (w *world) drive(ctx context.Context, k *worker, stuck func(ctx context.Con
 		before = now.text
 	}
 	return fmt.Errorf("%w: %s", errStuck, before)
+}
+
+// act lets the person do what is left to be done. An answer that was lost makes the
+// person ask again.
+func (w *world) act(ctx context.Context, k *worker) {
+	err := w.after(ctx, k)
+	if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, promotion.ErrNoFormer) {
+		w.after = nil
+	}
 }
 
 // round gives everybody one turn. What fails is tried again in the next round;
@@ -159,7 +174,7 @@ func (w *world) progress(ctx context.Context) (p progress, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var open, releases, behind int
-	row := w.admin.QueryRow(ctx, `SELECT (SELECT count(*) FROM due WHERE kind <> 'repository'),
+	row := w.admin.QueryRow(ctx, `SELECT (SELECT count(*) FROM due WHERE kind NOT IN ('repository', 'slot', 'record')),
 		(SELECT count(*) FROM releases),
 		(SELECT count(*) FROM wanted w LEFT JOIN reports r USING (tenant, node, environment, deployment)
 			WHERE (r.report #>> '{position,generation}')::bigint IS DISTINCT FROM w.generation),
