@@ -17,7 +17,7 @@ import (
 // demo runs the demo as the Makefile does and returns its transcript.
 func demo(t *testing.T, data string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, built.hotswap, append([]string{"demo", "--data", data}, args...)...)
 	cmd.Dir = root
@@ -43,20 +43,21 @@ func TestDemoOnceAndAgain(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	out := demo(t, data, "--once")
 	got := done(t, out)
-	require.Equal(t, "4", got[1], "two releases through two stages")
+	require.Equal(t, "8", got[1], "two releases through four stages")
 	require.Equal(t, "0", got[2], "no request fails")
-	for _, says := range []string{"postgres ", "functions ", "nodes ", `git push  "checkout 1.4.2 → 1.5.0"`, "development", "production", "stabilising", "done"} {
+	for _, says := range []string{"postgres ", "functions ", "nodes ", `git push  "checkout 1.4.2 → 1.5.0"`, "development", "production", "stabilising", "analysing", "hotswap promote ", "done"} {
 		require.Contains(t, out, says)
 	}
-	out = demo(t, data, "--once") // a second run keeps the data and goes back
-	require.Contains(t, out, `git push  "checkout 1.5.0 → 1.4.2"`)
-	require.Equal(t, "6", done(t, out)[1])
-	require.Equal(t, "0", done(t, out)[2])
+	out = demo(t, data, "--once", "--break") // a second run keeps the data
+	require.Contains(t, out, `git push  "checkout 1.5.0 → 1.6.0"`)
+	require.Contains(t, out, "the artifact is held")
+	require.Contains(t, out, "is rolled_back, its artifact is held, the record says 1.5.0.")
+	require.Equal(t, "12", done(t, out)[1])
 }
 
 func TestDemoSurvivesChaos(t *testing.T) {
 	out := demo(t, filepath.Join(t.TempDir(), "data"), "--once", "--chaos")
-	require.Equal(t, "12", done(t, out)[1])
+	require.Equal(t, "12", done(t, out)[1], "three releases through four stages")
 	require.Contains(t, out, "Killed meanwhile: ")
 }
 
@@ -69,7 +70,7 @@ func TestDemoEndsItsChildrenWhenInterrupted(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	end := time.Now().Add(time.Minute)
+	end := time.Now().Add(4 * time.Minute)
 	for !strings.Contains(out.String(), "Ctrl-C ends everything") {
 		require.True(t, time.Now().Before(end), out.String())
 		select {

@@ -13,6 +13,13 @@ for_a_while() { # what runs until it is ended must still run after three seconds
   kill "$pid" || { cat "$WORLD/while.log"; return 1; }
   wait "$pid" || { local code=$?; [ $code = 143 ] || { cat "$WORLD/while.log"; return 1; }; }
 }
+ends_with() { # ends_with CODE COMMAND…
+  local want=$1 code=0
+  shift
+  "$@" || code=$?
+  [ $code = "$want" ] || { echo "$* ended with $code"; return 1; }
+}
+refused() { ends_with 1 "$@"; } # what cannot be done here says so
 in_background() { "$@" >"$WORLD/background.log" 2>&1 & sleep 2; kill -0 $! || { cat "$WORLD/background.log"; return 1; }; }
 until_() { # until_ COMMAND…: at most 40 s
   local n=0
