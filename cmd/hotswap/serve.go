@@ -25,6 +25,7 @@ import (
 	"hotswap.dev/hotswap/pkg/engine"
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/gitrepo"
+	"hotswap.dev/hotswap/pkg/metric"
 	"hotswap.dev/hotswap/pkg/platform"
 	"hotswap.dev/hotswap/pkg/secret"
 	"hotswap.dev/hotswap/pkg/store"
@@ -40,6 +41,7 @@ type serveOptions struct {
 	migrateURL  string // file
 	tick        time.Duration
 	reconcile   time.Duration
+	metrics     map[string]string // URL by name
 	verbose     bool
 }
 
@@ -76,6 +78,7 @@ schema is not current.`,
 	f.StringVar(&o.migrateURL, "migrate-url-file", "", "file with the URL of a role that may change its schema")
 	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
 	f.DurationVar(&o.reconcile, "reconcile", time.Minute, "how often the branch is looked at, when no webhook comes")
+	f.StringToStringVar(&o.metrics, "metric-source", nil, "server of metrics, NAME=URL, as analyses name it; may be given several times")
 	f.BoolVar(&o.verbose, "verbose", false, "log every call")
 	return c
 }
@@ -173,7 +176,11 @@ func (s *server) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile, Sign: sign})
+	sources, err := metricSources(o.metrics)
+	if err != nil {
+		return err
+	}
+	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile, Sign: sign, Metrics: sources})
 	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
 	all := functions.All(functions.Deps{
 		Store: s.store, Engine: e, Authorizer: authorizer, Hooks: s.hooks, Hint: hint,
@@ -181,6 +188,19 @@ func (s *server) prepare(ctx context.Context) error {
 	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
 	s.gateway = platform.Gateway(all, http.StripPrefix("/git", git))
 	return nil
+}
+
+// metricSources are the servers that analyses may name.
+func metricSources(urls map[string]string) (map[string]engine.MetricSource, error) {
+	out := map[string]engine.MetricSource{}
+	for name, url := range urls {
+		p, err := metric.New(name, url)
+		if err != nil {
+			return nil, usagef("--metric-source %s: %w", name, err)
+		}
+		out[name] = p
+	}
+	return out, nil
 }
 
 // authenticate proves the one account of the embedded forge: admin, whose

@@ -18,6 +18,10 @@ type MetricSource interface {
 	Read(ctx context.Context, m intent.Metric, v metric.Vars, since, now time.Time, step time.Duration) (analysis.MetricSeries, error)
 }
 
+// measureTime bounds the reading of all metrics of one step: what is late is not
+// read, and the step goes on without it.
+const measureTime = time.Second
+
 // measure reads the metrics of a promotion that are not reported by its nodes.
 // A source that does not answer gives no data, and no data is no verdict: the
 // promotion waits, and its policy follows in the end.
@@ -34,6 +38,8 @@ func (e *Engine) measure(ctx context.Context, c store.Claim) ([]analysis.MetricS
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, measureTime)
+	defer cancel()
 	arms := s.Arms()
 	vars := metric.Vars{
 		Changed: arms.Changed, Others: arms.Others,
