@@ -61,6 +61,9 @@ func (d *demo) cloned(ctx context.Context) error {
 	return os.CopyFS(d.path("clone"), os.DirFS(filepath.Join(d.sources, "repository")))
 }
 
+// pushTime bounds how long a push is tried again while the chaos kills the Git server.
+const pushTime = time.Minute
+
 // push commits a version and pushes it, and returns the commit. A push that the
 // chaos cut is pushed again: git does nothing when it had arrived.
 func (d *demo) push(ctx context.Context, version string) (string, error) {
@@ -77,7 +80,7 @@ func (d *demo) push(ctx context.Context, version string) (string, error) {
 		}
 	}
 	var err error
-	for range 20 {
+	for end := time.Now().Add(pushTime); time.Now().Before(end); {
 		if _, err = d.git(ctx, "push", "-q", "-u", "origin", "main"); err == nil {
 			return d.git(ctx, "rev-parse", "HEAD")
 		}

@@ -51,7 +51,7 @@ func newWorld(b *testing.B) *world {
 	dir, err := os.MkdirTemp("", "hotswap-bench-")
 	must(b, err)
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	cluster, err := platform.StartCluster(b.Context(), platform.ClusterOptions{Dir: filepath.Join(dir, "postgres"), Roles: []string{"hotswap_app"}})
+	cluster, err := platform.StartCluster(b.Context(), platform.ClusterOptions{Dir: filepath.Join(dir, "postgres"), Roles: []string{"hotswap_app"}, Settings: map[string]string{"max_connections": "300"}})
 	must(b, err)
 	b.Cleanup(func() { _ = cluster.Stop(context.Background()) })
 	w := &world{

@@ -50,7 +50,7 @@ func typed(t *testing.T) string {
 	b.WriteString("for_the_examples\n")
 	for _, e := range examples(t) {
 		if strings.Contains(e, "hotswap demo ") && !*all { // two demos at once may choose the same ports
-			t.Logf("not executed: %s: README.md runs the first, and -docs.all both", e)
+			t.Logf("not executed: %s: tests/e2e runs the demo, and -docs.all this", e)
 			continue
 		}
 		fmt.Fprintf(&b, "echo '### %s'\n%s\n", strings.ReplaceAll(e, "'", ""), e)

@@ -25,6 +25,10 @@ type row struct {
 var rows = []row{
 	{"webhook accepted: request to answer", "p50-µs", "Webhook/forge-webhook", "Webhook/bare-insert", "≤ 3 times a bare handler with one INSERT", 0},
 	{"webhook to the order in a node's hands", "p50-µs", "Merge", "", "≤ 150 ms", 150_000},
+	{"durable events, 256 callers", "events/s", "Events/accept", "Events/pgbench", "≥ 1.5 times pgbench inserting one row with 256 clients", 0},
+	{"tick that finds nothing among 100 000 open rows", "p50-µs", "Tick", "", "≤ 10 ms", 10_000},
+	{"promotions through four stages, nodes that answer at once, records written to Git", "promotions/h", "Promotions", "", "≥ 1 000 000 an hour", 1_000_000},
+	{"steps of promotions, releases and slots in the same run", "steps/s", "Promotions", "", "≥ 3 times River, 8 times DBOS: not measured beside them yet", 1},
 	{"audit verification, per row", "ns/row", "Audit/verify", "Audit/ed25519", "near 1 time checking the signature alone", 0},
 	{"audit verification, per row", "ns/row", "Audit/verify", "Audit/sha256", "the design asks ≤ 2 times raw SHA-256; a signature a row makes that impossible", 0},
 }
