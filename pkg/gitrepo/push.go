@@ -52,10 +52,11 @@ func pushed(ctx context.Context, s storer.EncodedObjectStorer, last, tip string,
 		return Push{Tip: last}, nil
 	case below != tip && last != "": // ours are at the tip: new ones, or old ones that the branch was set back to
 		back, err := ancestor(ctx, s, tip, last)
-		if err != nil && !errors.Is(err, ErrNoCommit) { // last may be pruned
+		gone := errors.Is(err, ErrNoCommit) // forced long ago, and pruned since
+		if err != nil && !gone {
 			return Push{}, err
 		}
-		if back {
+		if back || gone {
 			below = tip
 		}
 	}

@@ -93,6 +93,11 @@ func TestWhatOthersDidIsToldApartFromWhatWeForgotThatWeDid(t *testing.T) {
 			git(l.t, l.bare, "gc", "-q", "--prune=now")
 			return p, gitrepo.Push{Moved: true, Tip: p, Forced: true}
 		}},
+		"a person set the branch back, and what we wrote is gone for good": {do: func(l *line) (string, gitrepo.Push) {
+			git(l.t, l.work, "push", "-q", "--force", "origin", l.ours[0]+":"+recordsBranch)
+			git(l.t, l.bare, "gc", "-q", "--prune=now")
+			return l.ours[0], gitrepo.Push{Moved: true, Tip: l.ours[0], Forced: true}
+		}},
 		"a person deleted the branch": {do: func(*line) (string, gitrepo.Push) {
 			return "", gitrepo.Push{Moved: true}
 		}},
