@@ -96,6 +96,9 @@ func newDemo(o demoOptions, out io.Writer) (*demo, error) {
 	if _, err := os.Stat(filepath.Join(o.sources, "checkout", "main.go")); err != nil {
 		return nil, usagef("%s has no sample module: run the demo in a checkout of HotSwap, or say where it is with --sources", o.sources)
 	}
+	if o.chaos { // with another fleet
+		o.data = filepath.Join(o.data, "chaos")
+	}
 	if o.data, err = filepath.Abs(o.data); err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}

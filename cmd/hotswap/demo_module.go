@@ -87,7 +87,7 @@ func bugOf(version string) string {
 }
 
 // intent is the deployment as a person would write it.
-func (m demoModule) intent() string {
+func (m demoModule) intent(pipeline string) string {
 	return strings.Join([]string{
 		"apiVersion: hotswap.dev/v1",
 		"kind: Deployment",
@@ -105,7 +105,7 @@ func (m demoModule) intent() string {
 		"    drain: 5s",
 		"  environments:",
 		"    production: {config: {env: {PRICE_ROUNDING: bankers}}}",
-		"  pipeline: four-stages",
+		"  pipeline: " + pipeline,
 		"",
 	}, "\n")
 }

@@ -42,8 +42,12 @@ type demoEnvironment struct {
 	nodes              int
 }
 
-// demoFleet is the demo's fleet, in the order of its stages.
-func demoFleet() []demoEnvironment {
+// fleet is the demo's fleet, in the order of its stages. Under chaos it is small:
+// of 17 nodes none would be killed often.
+func (o demoOptions) fleet() []demoEnvironment {
+	if o.chaos {
+		return []demoEnvironment{{"development", "dev", 1}, {"qa", "qa", 1}, {"staging", "stage", 1}, {"production", "prod", 2}}
+	}
 	return []demoEnvironment{{"development", "dev", 1}, {"qa", "qa", 4}, {"staging", "stage", 2}, {"production", "prod", 10}}
 }
 
@@ -141,7 +145,7 @@ func (d *demo) startFunctions(ctx context.Context) error {
 // startNodes joins and starts the node agents.
 func (d *demo) startNodes(ctx context.Context) error {
 	var fleet []string
-	for _, e := range demoFleet() {
+	for _, e := range d.fleet() {
 		for i := range e.nodes {
 			d.parts.nodes = append(d.parts.nodes, demoNode{name: fmt.Sprintf("%s-%d", e.short, i+1), environment: e.environment})
 		}
@@ -226,7 +230,11 @@ func (d *demo) startNode(ctx context.Context, n demoNode) error {
 
 // startLoad starts asking, in a process of its own, and never lets go until the end.
 func (d *demo) startLoad(ctx context.Context) error {
-	args := []string{"demo-load", "--rate", fmt.Sprint(demoRate), "--workers", "8", "--progress", d.path("load.json")}
+	rate := demoRate
+	if d.chaos {
+		rate = demoRate / 4
+	}
+	args := []string{"demo-load", "--rate", fmt.Sprint(rate), "--workers", "8", "--progress", d.path("load.json")}
 	for _, n := range d.parts.nodes {
 		args = append(args, "http://"+n.address+"/")
 	}
@@ -243,7 +251,7 @@ func (d *demo) startLoad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.component("load", fmt.Sprintf("%d requests per second to %d addresses", demoRate, len(d.parts.nodes)), "from a process of its own, until the end")
+	d.component("load", fmt.Sprintf("%d requests per second to %d addresses", rate, len(d.parts.nodes)), "from a process of its own, until the end")
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package simulation_test
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -133,7 +132,7 @@ func (w *world) nextDue(kinds ...kind) time.Time {
 
 // later is the later of two times.
 func later(a, b time.Time) time.Time {
-	if cmp.Compare(a.UnixNano(), b.UnixNano()) < 0 {
+	if a.Before(b) {
 		return b
 	}
 	return a

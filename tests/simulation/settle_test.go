@@ -1,0 +1,185 @@
+package simulation_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hotswap.dev/hotswap/pkg/promotion"
+)
+
+// Bounds of settling.
+const (
+	settleRounds = 4000
+	settleTime   = 30 * 24 * time.Hour
+	quietTime    = 15 * time.Minute // of looking for drift, when all is done
+)
+
+// settle stops the faults, lets people answer, and plays on until nothing is open
+// but what waits for a person. Then everything must be as it is recorded.
+func (w *world) settle() {
+	w.say("the world settles")
+	w.pcg.Seed(w.seed, 4)
+	for _, k := range w.workers { // who stood still comes back
+		for k.tx != nil {
+			w.work(k)
+		}
+		k.claims = nil
+	}
+	w.settling = true
+	for _, m := range w.net {
+		w.deliver(m)
+	}
+	w.net = nil
+	w.wake(w.n(2) == 0)
+	began, rounds := w.now, 0
+	for ; len(w.unexplained()) > 0; rounds++ {
+		if rounds == settleRounds || w.now.Sub(began) > settleTime {
+			w.violates("I9", "after %s: %s", w.now.Sub(began), strings.Join(w.unexplained(), "; "))
+			return
+		}
+		if w.round(); w.found != nil {
+			return
+		}
+	}
+	for end := w.now.Add(quietTime); w.now.Before(end) && w.found == nil; {
+		w.round()
+	}
+	if w.found == nil {
+		w.check.finally()
+	}
+}
+
+// wake brings the nodes back: all of them, or those that are not ill for good.
+func (w *world) wake(all bool) {
+	for _, n := range w.fleet {
+		if n.clock = 0; all {
+			w.mend(n)
+		}
+	}
+}
+
+// round lets everybody have a turn at one time, and then time pass until something
+// happens.
+func (w *world) round() {
+	for range 50 {
+		if steps := w.drain(w.workers[0]); !w.people() && steps == 0 {
+			break
+		}
+		for _, n := range w.fleet {
+			w.turn(n)
+		}
+	}
+	if w.check.always(); w.found != nil {
+		return
+	}
+	w.pass(w.ahead())
+}
+
+// people answer what waits for them, and report whether anything did. The hundredth
+// question of a promotion is answered by stopping it.
+func (w *world) people() (asked bool) {
+	for _, k := range slices.Clone(w.db.open) {
+		p := w.db.promotions.rows[k]
+		what := promotion.EventKind("")
+		switch {
+		case p.Phase == promotion.Paused && p.Version > 100:
+			what = promotion.Stopped
+		case p.Phase == promotion.Paused:
+			what = pick(w, []promotion.EventKind{promotion.Resumed, promotion.Resumed, promotion.Stopped})
+		case p.Status == promotion.Gating && p.Progress.Approval == nil && p.Kind != promotion.Restore && (p.Spec.Stage.Gates.Approval != "" || p.Kind == promotion.Remove):
+			what = promotion.Promoted
+		case p.Status == promotion.Gating && len(p.Spec.Stage.Gates.Checks) > 0 && len(w.db.checks[k]) == 0:
+			w.refusable(w.setCheck(k, p.Spec.Stage.Gates.Checks[0], true))
+			asked = true
+			continue
+		default:
+			continue
+		}
+		w.say("ann: %s %s", what, k.id)
+		w.refusable(w.act(k, what, "so that it ends"))
+		asked = true
+	}
+	return asked
+}
+
+// unexplained is what is open and does not wait for a person.
+func (w *world) unexplained() (out []string) {
+	for _, k := range w.db.open {
+		if p := w.db.promotions.rows[k]; !w.stands(p) {
+			out = append(out, w.describe(k))
+		}
+	}
+	for _, k := range w.db.releases.order {
+		if r := w.db.releases.rows[k]; r.state == promotion.ReleaseOpen && !w.hasOpen(k) {
+			out = append(out, "release "+k.id+" is open and none of its promotions is")
+		}
+	}
+	return out
+}
+
+func (w *world) hasOpen(release key) bool {
+	return slices.ContainsFunc(w.db.byRelease[release], func(k key) bool { return w.db.promotions.rows[k].finished.IsZero() })
+}
+
+// stands reports whether an open promotion waits for something that only a person
+// does: to lift a hold, to clean a slot, to add a node, to look at a failed check, or
+// to end what goes first and stands itself.
+func (w *world) stands(p *promotionRow) bool {
+	switch {
+	case p.Status != promotion.Gating && p.Status != promotion.Queued:
+		return false
+	case w.db.holds[holdKey{p.slot(), p.Spec.Instance.Module.Digest}] != "":
+		return true
+	case slices.ContainsFunc(w.db.checks[p.key()], func(c promotion.CheckFact) bool { return !c.Passed }):
+		return true
+	case p.Status == promotion.Queued && w.db.slots.rows[p.slot()].Dirty && p.Kind != promotion.Restore:
+		return true
+	case p.Status == promotion.Queued && p.Kind == promotion.Promote && len(w.db.nodesOf(p.Tenant, w.db.environments[key{p.Tenant, p.Environment}].document.Spec.Selector)) == 0:
+		return true
+	}
+	for _, q := range w.db.openIn(p.slot()) {
+		first := q.ID == p.Spec.After || q.Kind == promotion.Restore && p.Kind != promotion.Restore || goesFirst(q, p)
+		if q.ID != p.ID && first && w.stands(q) {
+			return true
+		}
+	}
+	if after, ok := w.db.promotions.rows[key{p.Tenant, p.Spec.After}]; ok && after.finished.IsZero() {
+		return w.stands(after)
+	}
+	return false
+}
+
+// goesFirst reports whether q has its turn in the slot before p.
+func goesFirst(q, p *promotionRow) bool {
+	if p.Kind == promotion.Restore {
+		return false
+	}
+	if p.Spec.Concurrency == "queue" {
+		return q.Kind == promotion.Promote && q.Generation < p.Generation
+	}
+	return q.Status == promotion.Queued && q.Kind != promotion.Restore && q.Generation > p.Generation
+}
+
+func (p *promotionRow) key() key { return key{p.Tenant, p.ID} }
+
+// describe tells where an open promotion stands.
+func (w *world) describe(k key) string {
+	p := w.db.promotions.rows[k]
+	waits := "nothing"
+	if p.waiting != nil {
+		waits = p.waiting.What + " (" + p.waiting.Evidence + ")"
+	}
+	return fmt.Sprintf("%s/%s is %s and waits for %s", k.tenant, k.id, p.Where(), waits)
+}
+
+// openWork is everything that is due now.
+func (w *world) openWork() (out []string) {
+	for _, k := range w.db.due.order {
+		if r := w.db.due.rows[k]; !r.wake.After(w.now) {
+			out = append(out, fmt.Sprintf("%s %s", k.kind, k.id))
+		}
+	}
+	return out
+}
