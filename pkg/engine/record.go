@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type branch struct {
 	repo    *gitrepo.Repository
 	records store.Records
 	tip     string            // empty: there is no branch
+	theirs  string            // where others left the branch, if they moved it
 	files   map[string][]byte // below releases/, by path
 	rows    []audit.Row
 }
@@ -73,25 +75,21 @@ func (b *branch) look(ctx context.Context) (err error) {
 	if b.files, err = b.read(ctx, b.tip); err != nil {
 		return err
 	}
-	before := b.records.Tip
-	if before == b.tip || before == "" {
+	last := b.records.Tip
+	if last == "" {
 		return nil
 	}
-	switch ours, err := b.ours(ctx); {
-	case err != nil:
-		return err
-	case ours: // the row that says so was lost with the one who wrote it
-		return nil
-	case b.tip == "":
-		b.row("records.deleted", fmt.Sprintf("the branch %s was deleted at %.12s; it is written anew", record.Branch, before))
-		return nil
-	}
-	kept, err := b.repo.Ancestor(ctx, before, b.tip)
-	if err != nil {
+	push, err := b.repo.Pushed(ctx, last, b.tip, b.engine.options.Sign)
+	if err != nil || !push.Moved {
 		return err
 	}
-	if !kept {
-		b.row("records.forced", fmt.Sprintf("the branch %s was forced from %.12s to %.12s", record.Branch, before, b.tip))
+	b.theirs = push.Tip
+	switch {
+	case b.theirs == "":
+		b.row("records.deleted", fmt.Sprintf("the branch %s was deleted at %.12s; it is written anew", record.Branch, last))
+		return nil
+	case push.Forced:
+		b.row("records.forced", fmt.Sprintf("the branch %s was forced from %.12s to %.12s", record.Branch, last, b.theirs))
 	}
 	return b.judge(ctx)
 }
@@ -120,30 +118,57 @@ func (b *branch) read(ctx context.Context, sha string) (map[string][]byte, error
 	return files, nil
 }
 
-// ours reports whether the tip is a commit of ours that no row tells of yet.
-func (b *branch) ours(ctx context.Context) (bool, error) {
-	if b.tip == "" {
-		return false, nil
-	}
-	return b.repo.SignedBy(ctx, b.tip, b.engine.options.Sign)
-}
-
-// judge tells for each file that is not as it is to be what that means.
+// judge tells for each file that others touched what that means. A file that they
+// did not touch asks for nothing, although it may be older than its record.
 func (b *branch) judge(ctx context.Context) error {
+	edits, err := b.edits(ctx)
+	if err != nil {
+		return err
+	}
 	for _, r := range b.records.All {
-		path := r.Document.Path()
+		e, touched := edits[r.Document.Path()]
+		if !touched {
+			continue
+		}
 		former, err := b.former(ctx, r.Document)
 		if err != nil {
 			return err
 		}
-		switch j := record.Judge(path, b.files[path], r.Document, former); j.Kind {
-		case record.Drift:
+		switch j := record.JudgeEdit(e.Path, e.Before, e.After, former); {
+		case e.Odd != "":
+			b.slotRow(r.Document, "record.repaired", e.Odd)
+		case j.Kind == record.Drift:
 			b.slotRow(r.Document, "record.repaired", j.Why)
-		case record.Restore:
+		case j.Kind == record.Restore:
 			b.restore(ctx, r.Document, j)
 		}
 	}
 	return nil
+}
+
+// edits are the files that others touched, by path. When our last commit is gone
+// for good, those are all that are not as they are to be.
+func (b *branch) edits(ctx context.Context) (map[string]gitrepo.Changed, error) {
+	limits := gitrepo.Limits{FileBytes: record.MaxBytes}
+	changed, err := b.repo.Diff(ctx, b.records.Tip, b.theirs, record.Folder, limits)
+	gone := errors.Is(err, gitrepo.ErrNoCommit)
+	if gone {
+		changed, err = b.repo.Diff(ctx, "", b.theirs, record.Folder, limits)
+	}
+	if err != nil {
+		return nil, err
+	}
+	edits := map[string]gitrepo.Changed{}
+	for _, c := range changed {
+		edits[c.Path] = c
+	}
+	for _, r := range b.records.All {
+		path := r.Document.Path()
+		if text, err := r.Document.Render(); gone && err == nil && bytes.Equal(edits[path].After, text) {
+			delete(edits, path)
+		}
+	}
+	return edits, nil
 }
 
 func (b *branch) former(ctx context.Context, r record.Record) ([]record.Pair, error) {
@@ -167,7 +192,7 @@ func (b *branch) former(ctx context.Context, r record.Record) ([]record.Pair, er
 func (b *branch) restore(ctx context.Context, r record.Record, j record.Judgement) {
 	_, err := b.engine.Rollback(ctx, Rollback{
 		Tenant: b.records.Tenant, Deployment: r.Deployment, Environments: []string{r.Environment}, Release: j.Release,
-		By: audit.Actor{Kind: audit.Person, Name: "git"}, Reason: fmt.Sprintf("commit %.12s on %s", b.tip, record.Branch), Kind: "edit",
+		By: audit.Actor{Kind: audit.Person, Name: "git"}, Reason: fmt.Sprintf("commit %.12s on %s", b.theirs, record.Branch), Kind: "edit",
 	})
 	switch {
 	case err == nil:
@@ -234,15 +259,15 @@ func subject(names []string) string {
 
 func (b *branch) row(action, reason string) {
 	b.rows = append(b.rows, audit.Row{
-		ID: fmt.Sprintf("records/%s/%s/%s/%s", b.records.Repository, action, b.records.Tip, b.tip), Tenant: b.records.Tenant, At: b.records.Now, Actor: deliverer,
+		ID: fmt.Sprintf("records/%s/%s/%s/%s", b.records.Repository, action, b.records.Tip, b.theirs), Tenant: b.records.Tenant, At: b.records.Now, Actor: deliverer,
 		Action: action, Subject: "records of " + b.records.Repository, Reason: reason,
 	})
 }
 
 func (b *branch) slotRow(r record.Record, action, reason string) {
 	b.rows = append(b.rows, audit.Row{
-		ID:     fmt.Sprintf("records/%s/%s/%s/%s/%s", b.records.Repository, action, r.Environment, r.Deployment, b.tip),
+		ID:     fmt.Sprintf("records/%s/%s/%s/%s/%s", b.records.Repository, action, r.Environment, r.Deployment, b.theirs),
 		Tenant: b.records.Tenant, At: b.records.Now, Actor: deliverer, Action: action, Subject: "slot " + r.Environment + "/" + r.Deployment, Reason: reason,
-		Attributes: map[string]string{"commit": b.tip, "environment": r.Environment, "deployment": r.Deployment},
+		Attributes: map[string]string{"commit": b.theirs, "environment": r.Environment, "deployment": r.Deployment},
 	})
 }

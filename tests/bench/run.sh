@@ -12,4 +12,5 @@ for round in $(seq "${ROUNDS:-5}"); do
   (cd tests/bench && "$out.test" -test.run '^$' -test.bench . -test.benchtime "${BENCHTIME:-2s}") | grep '^Benchmark' | tee -a "$out" >&2
 done
 go run ./tests/bench/report <"$out" >docs/reference/benchmarks.md
+{ printf '\n## Canary\n\n'; go run ./tests/bench/canary; } >>docs/reference/benchmarks.md
 echo "wrote docs/reference/benchmarks.md" >&2
