@@ -24,7 +24,7 @@ demo: ## see a commit reach nodes under load; ARGS=--once ends by itself, ARGS="
 test: check ## everything that proves the product, on real servers; installs what is missing
 
 check: ## formatting, vet, staticcheck, tidy, and all tests with the race detector, shuffled
-	@tests/need.sh go git postgres cc psql curl
+	@tests/need.sh go git postgres cc psql curl prometheus ssh-keygen
 	@tests/static.sh
 	$(GO) test -race -shuffle=on -timeout 14m ./...
 

@@ -10,6 +10,8 @@ have() {
     postgres) command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     psql)     command -v psql >/dev/null ;;
     curl)     command -v curl >/dev/null ;;
+    prometheus) command -v prometheus >/dev/null ;;
+    ssh-keygen) command -v ssh-keygen >/dev/null ;;
     cc)       command -v gcc >/dev/null || command -v cc >/dev/null ;;
     *)        echo "need.sh: unknown tool $1" >&2; exit 2 ;;
   esac
@@ -21,6 +23,8 @@ package() {
     postgres) echo postgresql ;;
     psql) echo postgresql-client ;;
     curl) echo curl ;;
+    prometheus) echo prometheus ;;
+    ssh-keygen) echo openssh-client ;;
     cc) echo 'gcc libc6-dev' ;; # the race detector links with C
   esac
 }
