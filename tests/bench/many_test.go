@@ -179,10 +179,10 @@ func BenchmarkPromotions(b *testing.B) {
 		must(b, w.store.Poke(b.Context(), tenant, store.Repository, "deploy"))
 		b.StartTimer()
 		began := time.Now()
-		n, err := e.Validate(b.Context())
+		_, err := e.Validate(b.Context())
 		must(b, err)
 		for seq := int64(round+1) << 20; ; seq++ {
-			n, err = e.Advance(b.Context())
+			n, err := e.Advance(b.Context())
 			must(b, err)
 			steps += n
 			if _, err := e.Deliver(b.Context()); err != nil {

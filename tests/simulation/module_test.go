@@ -37,6 +37,7 @@ const (
 
 // An instance is a module that a node has, on its way or running.
 type instance struct {
+	number   uint64 // of all that its node ever made
 	spec     *target.Instance
 	position target.Position // of the order that made it
 	made     time.Time
@@ -50,8 +51,9 @@ type instance struct {
 	smoke                  *target.SmokeReport
 }
 
-func newInstance(spec *target.Instance, at target.Position, now time.Time) *instance {
-	return &instance{spec: spec, position: at, made: now, healthy: now.Add(fetchTime + startTime)}
+func (n *node) newInstance(spec *target.Instance, at target.Position, now time.Time) *instance {
+	n.made++
+	return &instance{number: n.made, spec: spec, position: at, made: now, healthy: now.Add(fetchTime + startTime)}
 }
 
 // pass lets time go by for the instance.
@@ -83,14 +85,14 @@ func (i *instance) pass(now time.Time, serves bool) {
 // hundred fails, and all but a few answers are quick.
 func (i *instance) count(now time.Time, q quality) {
 	n := 20 * now.Sub(i.counted).Seconds()
-	failing, slowly := 0.01, 0.02
-	if q == quality("failing") {
-		failing = 0.05
+	fails, slowly := 0.01, 0.02
+	if q == failing {
+		fails = 0.05
 	}
 	if q == slow {
 		slowly = 0.9
 	}
-	i.requests, i.errors, i.slow, i.counted = i.requests+n, i.errors+n*failing, i.slow+n*slowly, now
+	i.requests, i.errors, i.slow, i.counted = i.requests+n, i.errors+n*fails, i.slow+n*slowly, now
 }
 
 func (i *instance) crash(now time.Time) {

@@ -67,8 +67,10 @@ func (w *world) turn(n *node) {
 			w.send(message{to: n, joined: n.joined, orders: orders})
 			n.pass(w.now)
 		}
-		report := n.report(w.now)
-		w.send(message{to: n, joined: n.joined, report: &report})
+		if n.news(w.now) || w.now.Sub(n.told) >= heartbeat {
+			report := n.report(w.now)
+			w.send(message{to: n, joined: n.joined, report: &report})
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type node struct {
 	clock  time.Duration // by which its clock is wrong
 	places []*place      // in the order in which they were first wanted
 	told   time.Time     // when it reported last
+	looks  uint64        // what it told then, in short
+	made   uint64        // instances that were ever made
 	ledger []obeyed
 }
 
@@ -38,6 +40,7 @@ type obeyed struct {
 // A place is what a node persists of one place, and what it runs there.
 type place struct {
 	target.Place
+	on        *node
 	order     target.Order
 	received  time.Time
 	refused   string // digest of the wanted active that cannot be had
@@ -51,7 +54,7 @@ func (n *node) place(at target.Place) *place {
 			return p
 		}
 	}
-	n.places = append(n.places, &place{Place: at})
+	n.places = append(n.places, &place{Place: at, on: n})
 	return n.places[len(n.places)-1]
 }
 
@@ -134,7 +137,7 @@ func (p *place) start(o target.Order, now time.Time) {
 		case have != p.serving:
 			p.instances = slices.DeleteFunc(p.instances, func(i *instance) bool { return i == have })
 		}
-		p.instances = append(p.instances, newInstance(want, o.Position, now))
+		p.instances = append(p.instances, p.on.newInstance(want, o.Position, now))
 	}
 }
 
@@ -188,10 +191,39 @@ func (p *place) report(now time.Time) target.PlaceReport {
 	return out
 }
 
+// news reports whether there is something to tell at once.
+func (n *node) news(now time.Time) bool { return n.look(now) != n.looks }
+
+// look is what is to be seen of a node, in short: positions, phases, restarts.
+func (n *node) look(now time.Time) uint64 {
+	h := uint64(14695981039346656037)
+	mix := func(x uint64) { h = (h ^ x) * 1099511628211 }
+	for _, p := range n.places {
+		at := p.order.Position
+		mix(uint64(at.Epoch))
+		mix(uint64(at.Token))
+		mix(uint64(at.Generation))
+		for _, i := range p.instances {
+			mix(i.number)
+			mix(uint64(i.restarts))
+			for _, c := range i.phase(now) {
+				mix(uint64(c))
+			}
+			if i == p.serving {
+				mix(1)
+			}
+			if i.smoke != nil {
+				mix(2 + uint64(i.smoke.Failed))
+			}
+		}
+	}
+	return h
+}
+
 // report is the node's next report.
 func (n *node) report(now time.Time) target.Report {
 	n.seq++
-	n.told = now
+	n.told, n.looks = now, n.look(now)
 	r := target.Report{Boot: n.boot, Seq: n.seq, At: now.Add(n.clock)}
 	for _, p := range n.places {
 		pr := p.report(now)
@@ -211,7 +243,7 @@ func (n *node) start(now time.Time) {
 		served := p.serving
 		p.instances, p.serving = nil, nil
 		if served != nil {
-			i := newInstance(served.spec, p.order.Position, now)
+			i := n.newInstance(served.spec, p.order.Position, now)
 			p.instances, p.serving = []*instance{i}, i
 		}
 	}

@@ -71,6 +71,7 @@ func (w *world) round() {
 			w.turn(n)
 		}
 	}
+	w.pcg.Seed(w.seed, uint64(w.now.UnixNano()))
 	if w.check.always(); w.found != nil {
 		return
 	}
