@@ -23,6 +23,7 @@ type Deps struct {
 	Store      *store.Store
 	Engine     *engine.Engine
 	Authorizer *auth.Authorizer
+	Secrets    nodes.Secrets                              // that orders refer to; nil: none
 	Hooks      forgewebhook.Hooks                         // finds the secrets of a webhook
 	Hint       func(ctx context.Context, function string) // "look now", ≤ 50 ms, may be lost
 }
@@ -46,7 +47,7 @@ func All(d Deps) map[string]http.Handler {
 		}), function.Limits{}),
 		"deliver": host("deliver", deliver.New(d.Engine.Deliver), function.Limits{}),
 		"nodes": host("nodes", nodes.New(nodes.Config{
-			Fleet: d.Store, Authorize: d.Authorizer.Authorize, Hint: d.Hint, Now: time.Now,
+			Fleet: d.Store, Authorize: d.Authorizer.Authorize, Hint: d.Hint, Now: time.Now, Secrets: d.Secrets,
 		}), function.Limits{Concurrency: 4096}),
 	}
 }

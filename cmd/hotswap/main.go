@@ -35,7 +35,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		lintCommand(), planCommand(), diffCommand(), explainCommand(),
 		boardCommand(), statusCommand(), watchCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
-		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), auditCommand(),
+		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), secretCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),
 		nodeCommand(), joinTokenCommand(), moduleCommand(),
 	)

@@ -181,9 +181,13 @@ func (s *server) prepare(ctx context.Context) error {
 		return err
 	}
 	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile, Sign: sign, Metrics: sources})
+	local, err := secret.OpenLocal(s.dir.Path("secrets", "local"))
+	if err != nil {
+		return err
+	}
 	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
 	all := functions.All(functions.Deps{
-		Store: s.store, Engine: e, Authorizer: authorizer, Hooks: s.hooks, Hint: hint,
+		Store: s.store, Engine: e, Authorizer: authorizer, Secrets: local, Hooks: s.hooks, Hint: hint,
 	})
 	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
 	s.gateway = platform.Gateway(all, http.StripPrefix("/git", git))

@@ -16,6 +16,7 @@ import (
 	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/function"
+	"hotswap.dev/hotswap/pkg/secret"
 	"hotswap.dev/hotswap/pkg/store"
 	"hotswap.dev/hotswap/pkg/target"
 )
@@ -24,7 +25,9 @@ import (
 const (
 	maxReport = 1 << 20 // bytes
 	maxPlaces = 500
-	maxWait   = 25 * time.Second
+	// maxSecrets is how many one instance may refer to, by the schema.
+	maxSecrets = 64
+	maxWait    = 25 * time.Second
 	// recheck is how often a waiting call looks by itself: a hint may be lost,
 	// or reach another replica.
 	recheck = time.Second
@@ -49,6 +52,12 @@ type Config struct {
 	Authorize func(ctx context.Context, p auth.Principal, a auth.Action, tenant, resource string) error
 	Hint      func(ctx context.Context, function string)
 	Now       func() time.Time // the verifier's clock for signatures
+	Secrets   Secrets          // nil: there are none
+}
+
+// Secrets keeps what orders refer to. [secret.ErrNotFound] for a name that it has not.
+type Secrets interface {
+	Get(ctx context.Context, tenant, name string) (secret.Secret, error)
 }
 
 // A handler is the function. Waiters are woken together, by closing a channel.
@@ -66,6 +75,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("POST /v1/nodes/join", h.join)
 	mux.HandleFunc("POST /v1/nodes/self/wanted", h.wanted)
 	mux.HandleFunc("POST /v1/nodes/self/report", h.report)
+	mux.HandleFunc("POST /v1/nodes/self/secrets", h.secrets)
 	return mux
 }
 
@@ -216,6 +226,63 @@ func (h *handler) report(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	h.Hint(ctx, "advance")
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// secrets answers with the secrets that the node's newest order for a place refers
+// to, and with no others.
+func (h *handler) secrets(w http.ResponseWriter, r *http.Request) {
+	tenant, node, body, ok := h.caller(w, r, auth.NodeSecrets)
+	if !ok {
+		return
+	}
+	var q target.SecretsRequest
+	if err := json.Unmarshal(body, &q); err != nil || len(q.Names) > maxSecrets {
+		http.Error(w, "body is not a secrets request", http.StatusBadRequest)
+		return
+	}
+	orders, err := h.Fleet.Orders(r.Context(), tenant, node)
+	if err != nil {
+		unavailable(w, r, err)
+		return
+	}
+	may, out := referred(orders, q.Place), target.Secrets{Values: map[string][]byte{}}
+	for _, name := range q.Names {
+		if !may[name] || h.Secrets == nil {
+			http.Error(w, "secret "+name+" is not referred to by the newest order, or there is none", http.StatusNotFound)
+			return
+		}
+		value, err := h.Secrets.Get(r.Context(), tenant, name)
+		switch {
+		case errors.Is(err, secret.ErrNotFound), errors.Is(err, secret.ErrName):
+			http.Error(w, "secret "+name+" is not referred to by the newest order, or there is none", http.StatusNotFound)
+			return
+		case err != nil:
+			unavailable(w, r, err)
+			return
+		}
+		out.Values[name] = value.Reveal()
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	function.WriteJSON(w, http.StatusOK, out)
+}
+
+// referred are the secrets that the newest order for a place refers to.
+func referred(orders []target.Order, place target.Place) map[string]bool {
+	out := map[string]bool{}
+	for _, o := range orders {
+		if o.Place != place {
+			continue
+		}
+		for _, i := range []*target.Instance{o.Active, o.Standby} {
+			if i == nil {
+				continue
+			}
+			for _, ref := range i.Config.Secrets {
+				out[ref.From] = true
+			}
+		}
+	}
+	return out
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {

@@ -56,8 +56,11 @@ const (
 	SlotClean       Action = "slot.clean"
 	JoinTokenCreate Action = "join-token.create"
 	NodeRemove      Action = "node.remove"
-	NodeWanted      Action = "node.wanted" // a node asks what it should run
-	NodeReport      Action = "node.report" // a node says what it sees
+	NodeWanted      Action = "node.wanted"  // a node asks what it should run
+	NodeReport      Action = "node.report"  // a node says what it sees
+	NodeSecrets     Action = "node.secrets" // a node asks for what its orders refer to
+	SecretSet       Action = "secret.set"   // and remove
+	SecretList      Action = "secret.list"
 )
 
 // A rule says who may do an action. Refusals are always recorded; what was
@@ -78,9 +81,9 @@ func rules(a Action) (rule, bool) {
 		return rule{roles: []Role{Admin, Deployer}}, true
 	case AuditRead:
 		return rule{roles: []Role{Admin}, record: true}, true
-	case SlotClean, JoinTokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise:
+	case SecretSet, SecretList, SlotClean, JoinTokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise:
 		return rule{roles: []Role{Admin}}, true
-	case NodeWanted, NodeReport:
+	case NodeWanted, NodeReport, NodeSecrets:
 		return rule{roles: []Role{Node}}, true
 	default:
 		return rule{}, false

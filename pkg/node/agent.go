@@ -113,6 +113,9 @@ func (a *Agent) open(ctx context.Context, before *predecessor) error {
 		run: filepath.Join(a.o.State, runFolder), logs: filepath.Join(a.o.State, logFolder),
 		scratch: filepath.Join(a.o.State, scratchFolder), agent: fmt.Sprintf("%s.%x", id, a.boot.UnixNano()),
 	}
+	a.m.secrets = func(ctx context.Context, place target.Place, names []string) (map[string][]byte, error) {
+		return a.client.secrets(ctx, a.st.get().Node, place, names)
+	}
 	if before == nil {
 		if err := a.clean(ctx, ""); err != nil {
 			return err

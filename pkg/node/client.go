@@ -26,6 +26,7 @@ const (
 	pathJoin     = "/v1/nodes/join"
 	pathWanted   = "/v1/nodes/self/wanted"
 	pathReport   = "/v1/nodes/self/report"
+	pathSecrets  = "/v1/nodes/self/secrets"
 )
 
 // A refusal is an answer of the server that is not a success.
@@ -98,6 +99,17 @@ func (c *client) report(ctx context.Context, node string, r target.Report) error
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil
+}
+
+// secrets returns the values of secrets by their names.
+func (c *client) secrets(ctx context.Context, node string, place target.Place, names []string) (map[string][]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	var out target.Secrets
+	if err := c.post(ctx, node, pathSecrets, target.SecretsRequest{Place: place, Names: names}, &out); err != nil {
+		return nil, fmt.Errorf("ask for secrets: %w", err)
+	}
+	return out.Values, nil
 }
 
 // post sends in as JSON, signed if node is not empty, and decodes the answer

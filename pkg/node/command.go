@@ -41,6 +41,14 @@ func (i *instance) command(path, tree, address string) (command, func(), error) 
 		env[name] = value
 	}
 	env["PORT"], env["HOTSWAP_ADDRESS"] = port, address
+	credentials := ""
+	if len(i.spec.Config.Secrets) > 0 {
+		credentials = filepath.Join(scratch, "credentials")
+		if err := os.Mkdir(credentials, 0o700); err != nil {
+			return command{}, nil, fmt.Errorf("make folder of secrets: %w", err)
+		}
+		env["CREDENTIALS_DIRECTORY"] = credentials
+	}
 	list := make([]string, 0, len(env)+1)
 	for name, value := range env {
 		list = append(list, name+"="+value)
@@ -48,7 +56,7 @@ func (i *instance) command(path, tree, address string) (command, func(), error) 
 	slices.Sort(list)
 	c := command{
 		path: path, folder: tree, args: i.spec.Config.Args, env: list,
-		output: i.log, marker: marker, run: i.m.run,
+		output: i.log, marker: marker, run: i.m.run, credentials: credentials,
 	}
 	return c, func() {
 		i.m.endLeftBehind(marker)

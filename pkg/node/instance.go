@@ -27,12 +27,15 @@ type machine struct {
 	starts  atomic.Int64
 	health  *http.Client
 	log     *slog.Logger
+	// secrets asks the server for the values of secrets.
+	secrets func(ctx context.Context, place target.Place, names []string) (map[string][]byte, error)
 }
 
 // An instance is a module with its configuration, on its way to run, running or
 // failed. It is used once: going back to a module that was ended is a new one.
 type instance struct {
 	spec     target.Instance
+	place    target.Place
 	position target.Position // of the order that it was made for
 	m        *machine
 	log      *instanceLog
@@ -58,10 +61,10 @@ type instance struct {
 }
 
 // startInstance begins to fetch and start spec. The caller must end it.
-func startInstance(m *machine, spec target.Instance, position target.Position, to *placeLog, changed func()) *instance {
+func startInstance(m *machine, place target.Place, spec target.Instance, position target.Position, to *placeLog, changed func()) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{
-		spec: withDefaults(spec), position: position, m: m, changed: changed,
+		spec: withDefaults(spec), place: place, position: position, m: m, changed: changed,
 		log:    &instanceLog{to: to, version: spec.Module.Version},
 		cancel: cancel, done: make(chan struct{}), inflight: newInflight(),
 		phase: target.Fetching, since: time.Now(),
@@ -200,7 +203,7 @@ func (i *instance) supervise(ctx context.Context, path, tree string) *failure {
 			crashes = 0
 			wait.reset()
 		}
-		if crashes++; crashes > i.m.o.Restart.Tries || (f.Reason == target.NeverHealthy && !wasHealthy) {
+		if crashes++; crashes > i.m.o.Restart.Tries || (f.Reason == target.NeverHealthy && !wasHealthy) || f.Reason == target.SecretMissing {
 			return f
 		}
 		i.set(startingPhase(wasHealthy), f)
@@ -234,6 +237,11 @@ func (i *instance) runOnce(ctx context.Context, path, tree string) (time.Duratio
 		return 0, failed(target.StartFailed, "%v", err)
 	}
 	defer done()
+	end, f := i.provideSecrets(ctx, c.credentials)
+	if f != nil {
+		return 0, f
+	}
+	defer end()
 	p, err := startProcess(i.m.spawner, c)
 	if err != nil {
 		return 0, failed(target.StartFailed, "%v", err)

@@ -35,6 +35,7 @@ type Options struct {
 	Routes  map[string]string // host:port by deployment or environment/deployment
 
 	ReportInterval time.Duration // default 5 s, at most [LongestReportInterval]
+	SecretsEvery   time.Duration // between two looks for secrets that were changed; default 30 s
 	PollWait       time.Duration // longest held answer that is asked for; default and at most 25 s
 
 	// Takeover makes Run fail unless it replaces an agent that lives on State.
@@ -98,6 +99,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("%w: report interval %s is over %s", ErrOptions, o.ReportInterval, LongestReportInterval)
 	}
 	orElse(&o.PollWait, longestWait)
+	orElse(&o.SecretsEvery, 30*time.Second)
 	o.PollWait = min(o.PollWait, longestWait)
 	orElse(&o.Version, "dev")
 	if o.Log == nil {

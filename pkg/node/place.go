@@ -74,7 +74,7 @@ func (p *runningPlace) restore() {
 	if entry.Serving == nil {
 		return
 	}
-	p.serving = startInstance(p.m, *entry.Serving, entry.Position, p.log, p.changed)
+	p.serving = startInstance(p.m, p.key, *entry.Serving, entry.Position, p.log, p.changed)
 	p.instances[entry.Serving.Digest] = p.serving
 	p.proxy.current.Store(p.serving)
 }
@@ -174,7 +174,7 @@ func (p *runningPlace) startWanted(entry placeState) {
 		if have != nil && have != p.serving {
 			p.end(have)
 		}
-		p.instances[want.Digest] = startInstance(p.m, *want, entry.Order.Position, p.log, p.changed)
+		p.instances[want.Digest] = startInstance(p.m, p.key, *want, entry.Order.Position, p.log, p.changed)
 	}
 }
 

@@ -72,6 +72,7 @@ type command struct {
 	output       io.Writer
 	marker       string // value of the marker variable, unique
 	run          string // folder of the records
+	credentials  string // folder of the secrets; empty: it refers to none
 }
 
 // startProcess starts c in a session of its own. Its leader dies with the agent.

@@ -100,6 +100,14 @@ func checkConfig(c target.Config) error {
 	if c.HealthPath != "" && (!strings.HasPrefix(c.HealthPath, "/") || hasControl(c.HealthPath)) {
 		return fmt.Errorf("%w: the health path does not begin with a slash", errOrder)
 	}
+	for _, ref := range c.Secrets {
+		if !envName(ref.Name) || len(ref.Name) > 64 {
+			return fmt.Errorf("%w: %.70q cannot be the name of a secret's file", errOrder, ref.Name)
+		}
+	}
+	if len(c.Secrets) > maxConfigValues || c.Memory < 0 || !(c.CPU >= 0) {
+		return fmt.Errorf("%w: too many secrets, or resources below zero", errOrder)
+	}
 	return checkCommandLine(c)
 }
 
@@ -138,7 +146,7 @@ func sha256Digest(s string) bool {
 
 // envName also refuses the names that the agent sets itself.
 func envName(s string) bool {
-	if s == "" || s == "PORT" || strings.HasPrefix(s, "HOTSWAP_") || (s[0] >= '0' && s[0] <= '9') {
+	if s == "" || s == "PORT" || s == "CREDENTIALS_DIRECTORY" || strings.HasPrefix(s, "HOTSWAP_") || (s[0] >= '0' && s[0] <= '9') {
 		return false
 	}
 	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""

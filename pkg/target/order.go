@@ -221,6 +221,17 @@ type Known struct {
 	Position Position `json:"position"`
 }
 
+// A SecretsRequest asks for secrets that the newest order for a place refers to.
+type SecretsRequest struct {
+	Place Place    `json:"place"`
+	Names []string `json:"names"` // SecretRef.From
+}
+
+// Secrets answers a [SecretsRequest]. It must never be logged.
+type Secrets struct {
+	Values map[string][]byte `json:"values"` // by name
+}
+
 // Wanted answers a [WantedRequest] with the orders that are newer.
 type Wanted struct {
 	Orders []Order `json:"orders"`

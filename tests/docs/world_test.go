@@ -87,6 +87,7 @@ var adaptions = []adaption{
 	{"hotswap resume", "hotswap resume", "refused hotswap resume"},
 	{"hotswap check ", "hotswap check", "refused hotswap check"},
 	{"hotswap rollback", "hotswap rollback", "refused hotswap rollback"},
+	{"hotswap secret remove", "hotswap secret remove", "refused hotswap secret remove"},
 	{"hotswap hold lift", "hotswap hold lift", "refused hotswap hold lift"},
 	{"hotswap watch checkout --", "hotswap watch", "refused hotswap watch"},
 	{"hotswap watch checkout-3", "hotswap watch checkout-3 --timeout 30m", "ends_with 6 hotswap watch checkout-3 --timeout 1s"},

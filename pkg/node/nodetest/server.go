@@ -37,6 +37,7 @@ type Server struct {
 	nodes   map[string]*node
 	joins   int
 	refused []string // requests that were refused, with the reason
+	secrets map[string]string
 }
 
 type node struct {
@@ -47,11 +48,12 @@ type node struct {
 
 // Start listens on a port of its own.
 func Start() *Server {
-	s := &Server{changed: make(chan struct{}), nodes: map[string]*node{}}
+	s := &Server{changed: make(chan struct{}), nodes: map[string]*node{}, secrets: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/nodes/join", s.join)
 	mux.HandleFunc("POST /v1/nodes/self/wanted", s.wanted)
 	mux.HandleFunc("POST /v1/nodes/self/report", s.report)
+	mux.HandleFunc("POST /v1/nodes/self/secrets", s.giveSecrets)
 	s.http = httptest.NewServer(http.StripPrefix(Prefix, mux))
 	s.URL = s.http.URL + Prefix
 	return s
@@ -61,6 +63,28 @@ func Start() *Server {
 func (s *Server) Close() {
 	s.http.CloseClientConnections()
 	s.http.Close()
+}
+
+// Secret sets what every node gets for a name.
+func (s *Server) Secret(name, value string) { s.change(func() { s.secrets[name] = value }) }
+
+func (s *Server) giveSecrets(w http.ResponseWriter, r *http.Request) {
+	var asked target.SecretsRequest
+	if _, ok := s.read(w, r, &asked); !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := target.Secrets{Values: map[string][]byte{}}
+	for _, name := range asked.Names {
+		value, ok := s.secrets[name]
+		if !ok {
+			http.Error(w, "secret "+name+" is not there", http.StatusNotFound)
+			return
+		}
+		out.Values[name] = []byte(value)
+	}
+	_ = json.NewEncoder(w).Encode(out)
 }
 
 // Order gives node an order. Older orders of the same place are forgotten.
