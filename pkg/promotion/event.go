@@ -45,8 +45,11 @@ type Facts struct {
 	Slot  Slot   `json:"slot"`           // as it is
 	Held  string `json:"held,omitempty"` // why the artifact is barred from the slot; empty: it is not
 
-	Newest  int64  `json:"newest"`            // newest generation queued for the slot
-	Oldest  int64  `json:"oldest,omitempty"`  // oldest generation that is open and has not started there
+	// Newest is the newest generation queued for the slot under supersede, Oldest the
+	// oldest under queue that is open and has not started there. Each yields to its own
+	// kind alone: else two of different kinds would wait for each other.
+	Newest  int64  `json:"newest"`
+	Oldest  int64  `json:"oldest,omitempty"`
 	Restore string `json:"restore,omitempty"` // a restore that waits for the slot; it goes first
 	After   Status `json:"after,omitempty"`   // of Spec.After
 

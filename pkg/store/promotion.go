@@ -127,8 +127,8 @@ const slotQuery = `SELECT now(), i.epoch, coalesce(s.holder, ''), coalesce(s.tok
 	LEFT JOIN slots s USING (tenant, environment, deployment)
 	LEFT JOIN holds h ON (h.tenant, h.environment, h.deployment, h.artifact) = (p.tenant, p.environment, p.deployment, p.spec #>> '{instance,module,digest}')
 	LEFT JOIN promotions a ON (a.tenant, a.id) = (p.tenant, p.spec ->> 'after')
-	LEFT JOIN LATERAL (SELECT max(q.generation) FILTER (WHERE q.kind <> 'restore' AND q.status = 'queued') AS newest,
-			min(q.generation) FILTER (WHERE q.kind = 'promote' AND q.status IN ('gating', 'queued')) AS oldest,
+	LEFT JOIN LATERAL (SELECT max(q.generation) FILTER (WHERE q.kind <> 'restore' AND q.status = 'queued' AND q.spec ->> 'concurrency' IS DISTINCT FROM 'queue') AS newest,
+			min(q.generation) FILTER (WHERE q.kind = 'promote' AND q.status IN ('gating', 'queued') AND q.spec ->> 'concurrency' = 'queue') AS oldest,
 			min(q.id) FILTER (WHERE q.kind = 'restore' AND q.status = 'queued' AND q.id <> p.id) AS restore
 		FROM promotions q WHERE (q.tenant, q.environment, q.deployment) = (p.tenant, p.environment, p.deployment) AND q.finished_at IS NULL) o ON true
 	LEFT JOIN LATERAL (SELECT max(q.finished_at) AS at FROM promotions q
