@@ -238,7 +238,8 @@ func (c *checker) settled(at slotKey, s promotion.Slot) {
 	env := c.w.db.environments[key{at.tenant, at.environment}].document
 	for _, n := range c.w.fleet {
 		r, ok := c.w.db.nodes.rows[n.key]
-		if n.tenant != at.tenant || !ok || r.left || !selects(env.Spec.Selector, n.labels) || c.w.said(at, n.id) {
+		never := live == nil && c.w.db.wanted[placeKey{at.tenant, n.id, at.environment, at.deployment}] == nil
+		if n.tenant != at.tenant || !ok || r.left || !selects(env.Spec.Selector, n.labels) || c.w.said(at, n.id) || never {
 			continue
 		}
 		if why := n.differs(target.Place{Environment: at.environment, Deployment: at.deployment}, live, c.w); why != "" {

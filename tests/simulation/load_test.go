@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hotswap.dev/hotswap/pkg/analysis"
+	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/target"
 )
@@ -63,11 +64,11 @@ func (w *world) others(p *promotionRow, f *promotion.Facts) {
 				f.Restore = q.ID
 			}
 			continue
-		case q.Status == promotion.Queued:
+		case q.Status == promotion.Queued && q.Spec.Concurrency != intent.Queue:
 			f.Newest = max(f.Newest, q.Generation)
 		}
 		waits := q.Status == promotion.Gating || q.Status == promotion.Queued
-		if q.Kind == promotion.Promote && waits && (f.Oldest == 0 || q.Generation < f.Oldest) {
+		if q.Kind == promotion.Promote && waits && q.Spec.Concurrency == intent.Queue && (f.Oldest == 0 || q.Generation < f.Oldest) {
 			f.Oldest = q.Generation
 		}
 	}

@@ -17,21 +17,21 @@ type move struct {
 type moveKind uint8
 
 const (
-	drains    moveKind = iota // a worker does all that is due
-	works                     // a worker takes one step
-	kills                     // a worker dies
-	passes                    // time passes
-	turns                     // a node has a turn
-	delivers                  // a message that was under way arrives
-	pushes                    // a version is committed
-	floods                    // several at once
-	removes                   // an intent is deleted
-	changes                   // an environment is changed
-	asks                      // a person asks for something
-	ails                      // something goes wrong with a node
-	mends                     // or right again
-	saves                     // the database is backed up
-	restores                  // the database is put back to the backup
+	drains   moveKind = iota // a worker does all that is due
+	works                    // a worker takes one step
+	kills                    // a worker dies
+	passes                   // time passes
+	turns                    // a node has a turn
+	delivers                 // a message that was under way arrives
+	pushes                   // a version is committed
+	floods                   // several at once
+	removes                  // an intent is deleted
+	changes                  // an environment is changed
+	asks                     // a person asks for something
+	ails                     // something goes wrong with a node
+	mends                    // or right again
+	saves                    // the database is backed up
+	restores                 // the database is put back to the backup
 	moveKinds
 )
 

@@ -107,8 +107,9 @@ func (w *world) people() (asked bool) {
 
 // unexplained is what is open and does not wait for a person.
 func (w *world) unexplained() (out []string) {
+	stands := w.standing()
 	for _, k := range w.db.open {
-		if p := w.db.promotions.rows[k]; !w.stands(p) {
+		if !stands[k] {
 			out = append(out, w.describe(k))
 		}
 	}
@@ -120,47 +121,62 @@ func (w *world) unexplained() (out []string) {
 	return out
 }
 
+// standing are the open promotions that wait for what only a person does, and those
+// that wait for such a one. Promotions in a circle are not among them.
+func (w *world) standing() map[key]bool {
+	stands := map[key]bool{}
+	for again := true; again; {
+		again = false
+		for _, k := range w.db.open {
+			p := w.db.promotions.rows[k]
+			if !stands[k] && (w.needsPerson(p) || w.waitsForOne(p, stands)) {
+				stands[k], again = true, true
+			}
+		}
+	}
+	return stands
+}
+
 func (w *world) hasOpen(release key) bool {
 	return slices.ContainsFunc(w.db.byRelease[release], func(k key) bool { return w.db.promotions.rows[k].finished.IsZero() })
 }
 
-// stands reports whether an open promotion waits for something that only a person
-// does: to lift a hold, to clean a slot, to add a node, to look at a failed check, or
-// to end what goes first and stands itself.
-func (w *world) stands(p *promotionRow) bool {
+// needsPerson reports whether an open promotion waits for something that only a
+// person does: to lift a hold, to clean a slot, to add a node, to look at a failed check.
+func (w *world) needsPerson(p *promotionRow) bool {
+	env := w.db.environments[key{p.Tenant, p.Environment}].document
 	switch {
 	case p.Status != promotion.Gating && p.Status != promotion.Queued:
 		return false
 	case w.db.holds[holdKey{p.slot(), p.Spec.Instance.Module.Digest}] != "":
 		return true
-	case slices.ContainsFunc(w.db.checks[p.key()], func(c promotion.CheckFact) bool { return !c.Passed }):
-		return true
-	case p.Status == promotion.Queued && w.db.slots.rows[p.slot()].Dirty && p.Kind != promotion.Restore:
-		return true
-	case p.Status == promotion.Queued && p.Kind == promotion.Promote && len(w.db.nodesOf(p.Tenant, w.db.environments[key{p.Tenant, p.Environment}].document.Spec.Selector)) == 0:
+	case p.Status == promotion.Gating:
+		return slices.ContainsFunc(w.db.checks[p.key()], func(c promotion.CheckFact) bool { return !c.Passed })
+	case p.Kind != promotion.Restore && w.db.slots.rows[p.slot()].Dirty:
 		return true
 	}
-	for _, q := range w.db.openIn(p.slot()) {
-		first := q.ID == p.Spec.After || q.Kind == promotion.Restore && p.Kind != promotion.Restore || goesFirst(q, p)
-		if q.ID != p.ID && first && w.stands(q) {
-			return true
-		}
+	return p.Kind == promotion.Promote && len(w.db.nodesOf(p.Tenant, env.Spec.Selector)) == 0
+}
+
+// waitsForOne reports whether somebody who stands goes before p.
+func (w *world) waitsForOne(p *promotionRow, stands map[key]bool) bool {
+	if p.Status == promotion.Gating {
+		return stands[key{p.Tenant, p.Spec.After}]
 	}
-	if after, ok := w.db.promotions.rows[key{p.Tenant, p.Spec.After}]; ok && after.finished.IsZero() {
-		return w.stands(after)
-	}
-	return false
+	return p.Status == promotion.Queued && slices.ContainsFunc(w.db.openIn(p.slot()), func(q *promotionRow) bool {
+		return stands[q.key()] && goesFirst(q, p)
+	})
 }
 
 // goesFirst reports whether q has its turn in the slot before p.
 func goesFirst(q, p *promotionRow) bool {
-	if p.Kind == promotion.Restore {
+	if p.Kind == promotion.Restore || (p.Spec.Concurrency == "queue") != (q.Spec.Concurrency == "queue") {
 		return false
 	}
 	if p.Spec.Concurrency == "queue" {
 		return q.Kind == promotion.Promote && q.Generation < p.Generation
 	}
-	return q.Status == promotion.Queued && q.Kind != promotion.Restore && q.Generation > p.Generation
+	return q.Status == promotion.Queued && q.Generation > p.Generation
 }
 
 func (p *promotionRow) key() key { return key{p.Tenant, p.ID} }

@@ -34,6 +34,9 @@ func TestSeed(t *testing.T) {
 	w.story = &story{}
 	found := play(w, newScript(seed, length))
 	t.Logf("%d releases, %d promotions; the last steps:\n%s", w.releases, len(w.db.promotions.order), w.story.last(60))
+	for _, k := range w.db.open {
+		t.Log(w.describe(k))
+	}
 	if found != nil {
 		t.Fatalf("seed %d: %s", seed, found)
 	}

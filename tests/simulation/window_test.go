@@ -79,16 +79,16 @@ func TestTheOracleOfWindowsKnowsTheDaysOnWhichClocksChange(t *testing.T) {
 		at    string
 		want  bool
 	}{
-		"at night in winter":                               {[]string{"night"}, "2026-01-15T01:45:00Z", true},
-		"before the night":                                 {[]string{"night"}, "2026-01-15T01:29:59Z", false},
-		"the night begins at three when two is left out":   {[]string{"night"}, "2026-03-29T01:00:00Z", true},
-		"and not before":                                   {[]string{"night"}, "2026-03-29T00:59:59Z", false},
-		"the first half past two counts":                   {[]string{"night"}, "2026-10-25T00:30:00Z", true},
-		"and two hours later it is over":                   {[]string{"night"}, "2026-10-25T02:30:00Z", false},
-		"a freeze shuts what a night opens":                {[]string{"night", "freeze"}, "2026-06-03T01:00:00Z", false},
-		"until it is over":                                 {[]string{"night", "freeze"}, "2026-06-03T01:30:00Z", true},
-		"business is not on Sunday":                        {[]string{"business-hours"}, "2026-06-07T10:00:00Z", false},
-		"business on Monday":                               {[]string{"business-hours"}, "2026-06-08T07:00:00Z", true},
+		"at night in winter": {[]string{"night"}, "2026-01-15T01:45:00Z", true},
+		"before the night":   {[]string{"night"}, "2026-01-15T01:29:59Z", false},
+		"the night begins at three when two is left out": {[]string{"night"}, "2026-03-29T01:00:00Z", true},
+		"and not before":                                    {[]string{"night"}, "2026-03-29T00:59:59Z", false},
+		"the first half past two counts":                    {[]string{"night"}, "2026-10-25T00:30:00Z", true},
+		"and two hours later it is over":                    {[]string{"night"}, "2026-10-25T02:30:00Z", false},
+		"a freeze shuts what a night opens":                 {[]string{"night", "freeze"}, "2026-06-03T01:00:00Z", false},
+		"until it is over":                                  {[]string{"night", "freeze"}, "2026-06-03T01:30:00Z", true},
+		"business is not on Sunday":                         {[]string{"business-hours"}, "2026-06-07T10:00:00Z", false},
+		"business on Monday":                                {[]string{"business-hours"}, "2026-06-08T07:00:00Z", true},
 		"without a window that allows, only a denial shuts": {[]string{"freeze"}, "2026-06-08T10:00:00Z", true},
 	}
 	for name, tt := range tests {
