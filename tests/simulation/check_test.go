@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
 
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/target"
@@ -13,6 +14,7 @@ import (
 type checker struct {
 	w       *world
 	step    int
+	moved   time.Time             // when there was a transition last
 	written map[placeOrder]string // what each position of a place ever ordered, in every history
 }
 
@@ -33,6 +35,7 @@ func (c *checker) accepted(x claim) {
 func (c *checker) decided(s step, d promotion.Decision) {
 	k := s.row.key()
 	before := c.w.db.promotions.rows[k]
+	c.moved = c.w.now
 	c.w.say("%s/%s: %s -> %s (%s)", k.tenant, k.id, before.Where(), d.State.Where(), d.State.Reason)
 	if before.Status.Final() {
 		c.w.violates("I4", "%s was %s and becomes %s", k.id, before.Status, d.State.Status)
@@ -176,7 +179,7 @@ func (c *checker) always() {
 		if n := int64(len(db.transitions[k])); n != p.Version || db.told[k] != n {
 			c.w.violates("I11", "%s has version %d, %d transitions and %d rows", k.id, p.Version, n, db.told[k])
 		}
-		if p.Status != promotion.Running && p.Status != promotion.RollingBack {
+		if !p.holds() {
 			continue
 		}
 		if other, taken := holders[p.slot()]; taken {

@@ -58,7 +58,7 @@ func (w *world) store(k key, s step, d promotion.Decision) {
 	row := &promotionRow{State: d.State, waiting: d.Waiting}
 	if d.State.Status.Final() {
 		row.finished = s.now
-		w.db.open = slices.DeleteFunc(slices.Clone(w.db.open), func(o key) bool { return o == k })
+		w.db.end(k, row.slot())
 	}
 	w.db.promotions.put(k, row)
 	w.db.transitions[k] = append(w.db.transitions[k], *d.Transition)
@@ -168,7 +168,7 @@ func (w *world) create(d promotion.Decision, at time.Time) error {
 		return fmt.Errorf("promotion %s is there already: %w", p.ID, errConflict)
 	}
 	w.db.promotions.put(k, &promotionRow{State: p, waiting: d.Waiting})
-	w.db.open = append(w.db.open, k)
+	w.db.begin(k, slotOf(p))
 	w.db.bySlot[slotOf(p)] = append(w.db.bySlot[slotOf(p)], k)
 	w.db.byRelease[key{p.Tenant, p.Release}] = append(w.db.byRelease[key{p.Tenant, p.Release}], k)
 	if !w.db.slots.has(slotOf(p)) {

@@ -130,8 +130,9 @@ type tables struct {
 	environments map[key]*environmentRow
 	releases     table[key, *releaseRow]
 	promotions   table[key, *promotionRow]
-	open         []key // promotions that have not ended, by their creation
-	bySlot       map[slotKey][]key
+	open         []key             // promotions that have not ended, by their creation
+	waiting      map[slotKey][]key // the same, by slot
+	bySlot       map[slotKey][]key // all
 	byRelease    map[key][]key
 	transitions  map[key][]promotion.Transition
 	slots        table[slotKey, promotion.Slot]
@@ -150,7 +151,7 @@ type tables struct {
 
 func newTables() *tables {
 	return &tables{
-		epoch: 1, environments: map[key]*environmentRow{}, bySlot: map[slotKey][]key{}, byRelease: map[key][]key{},
+		epoch: 1, environments: map[key]*environmentRow{}, bySlot: map[slotKey][]key{}, waiting: map[slotKey][]key{}, byRelease: map[key][]key{},
 		transitions: map[key][]promotion.Transition{}, wanted: map[placeKey]*wantedRow{}, reports: map[placeKey]*reportRow{},
 		live: map[placeKey]*target.Instance{}, samples: map[slotKey][]sampleRow{}, holds: map[holdKey]string{}, checks: map[key][]promotion.CheckFact{},
 		clusters: map[clusterKey]int{}, findings: map[slotKey][]promotion.Finding{}, rows: map[key]int64{}, told: map[key]int64{},
@@ -165,7 +166,7 @@ func (db *tables) backup() *tables {
 	c.slots, c.due, c.open = db.slots.clone(), db.due.clone(), slices.Clone(db.open)
 	c.environments, c.wanted, c.reports, c.live = maps.Clone(db.environments), maps.Clone(db.wanted), maps.Clone(db.reports), maps.Clone(db.live)
 	c.holds, c.clusters, c.rows, c.told = maps.Clone(db.holds), maps.Clone(db.clusters), maps.Clone(db.rows), maps.Clone(db.told)
-	c.bySlot, c.byRelease, c.transitions = clipped(db.bySlot), clipped(db.byRelease), clipped(db.transitions)
+	c.bySlot, c.waiting, c.byRelease, c.transitions = clipped(db.bySlot), clipped(db.waiting), clipped(db.byRelease), clipped(db.transitions)
 	c.samples, c.checks, c.findings = clipped(db.samples), clipped(db.checks), clipped(db.findings)
 	return &c
 }
@@ -208,11 +209,20 @@ func selects(selector, labels map[string]string) bool {
 
 // openIn are the open promotions of a slot, by their creation.
 func (db *tables) openIn(at slotKey) []*promotionRow {
-	var out []*promotionRow
-	for _, k := range db.open {
-		if p := db.promotions.rows[k]; p.slot() == at {
-			out = append(out, p)
-		}
+	out := make([]*promotionRow, 0, len(db.waiting[at]))
+	for _, k := range db.waiting[at] {
+		out = append(out, db.promotions.rows[k])
 	}
 	return out
+}
+
+// begin and end keep the lists of what is open. A list is replaced, never changed.
+func (db *tables) begin(k key, at slotKey) {
+	db.open, db.waiting[at] = append(db.open, k), append(db.waiting[at], k)
+}
+
+func (db *tables) end(k key, at slotKey) {
+	other := func(o key) bool { return o == k }
+	db.open = slices.DeleteFunc(slices.Clone(db.open), other)
+	db.waiting[at] = slices.DeleteFunc(slices.Clone(db.waiting[at]), other)
 }

@@ -12,11 +12,13 @@ import (
 // and nothing else may go wrong. An answer that is lost makes a person ask twice.
 func (w *world) ask() {
 	wish := pick(w, []func() error{
-		w.answer, w.answer, w.answer, w.answer, w.command, w.command, w.backOne, w.backAll, w.holdOne, w.liftOne, w.cleanOne, w.again, w.checkOne,
+		w.answer, w.answer, w.answer, w.answer, w.answer, w.answer, w.command, w.backOne, w.backAll, w.holdOne, w.liftOne, w.liftOne,
+		w.cleanOne, w.cleanOne, w.again, w.checkOne, w.checkOne,
 	})
 	seed := uint64(w.rng.Uint32())
 	for range 1 + w.n(8)/7 {
 		w.pcg.Seed(seed, 3)
+		w.now = w.now.Add(time.Microsecond)
 		w.refusable(wish())
 	}
 }

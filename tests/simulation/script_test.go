@@ -41,7 +41,7 @@ func (m move) String() string { return fmt.Sprintf("%s %d", moveNames[m.kind], m
 
 // weights are how often each kind of move is made.
 var weights = [moveKinds]int{
-	drains: 260, works: 90, kills: 8, passes: 330, turns: 60, delivers: 40, pushes: 60, floods: 4, removes: 3, changes: 3, asks: 70, ails: 9, mends: 12, saves: 2, restores: 1,
+	drains: 260, works: 90, kills: 8, passes: 330, turns: 60, delivers: 40, pushes: 22, floods: 3, removes: 1, changes: 3, asks: 70, ails: 7, mends: 14, saves: 2, restores: 1,
 }
 
 // newScript draws the moves of a seed.

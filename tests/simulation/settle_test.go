@@ -11,9 +11,8 @@ import (
 
 // Bounds of settling.
 const (
-	settleRounds = 4000
-	settleTime   = 30 * 24 * time.Hour
-	quietTime    = 15 * time.Minute // of looking for drift, when all is done
+	stuckAfter = 5 * 24 * time.Hour // without a transition; the longest wait is over a weekend
+	quietTime  = 15 * time.Minute   // of looking for drift, when all is done
 )
 
 // settle stops the faults, lets people answer, and plays on until nothing is open
@@ -33,10 +32,10 @@ func (w *world) settle() {
 	}
 	w.net = nil
 	w.wake(w.n(2) == 0)
-	began, rounds := w.now, 0
-	for ; len(w.unexplained()) > 0; rounds++ {
-		if rounds == settleRounds || w.now.Sub(began) > settleTime {
-			w.violates("I9", "after %s: %s", w.now.Sub(began), strings.Join(w.unexplained(), "; "))
+	w.check.moved = w.now
+	for w.runs() || len(w.unexplained()) > 0 {
+		if quiet := w.now.Sub(w.check.moved); quiet > stuckAfter {
+			w.violates("I9", "nothing has moved for %s: %s", quiet, strings.Join(w.unexplained(), "; "))
 			return
 		}
 		if w.round(); w.found != nil {
@@ -103,6 +102,16 @@ func (w *world) people() (asked bool) {
 		asked = true
 	}
 	return asked
+}
+
+// runs reports whether a promotion holds a slot.
+func (w *world) runs() bool {
+	return slices.ContainsFunc(w.db.open, func(k key) bool { return w.db.promotions.rows[k].holds() })
+}
+
+// holds reports whether the promotion holds its slot.
+func (p *promotionRow) holds() bool {
+	return p.Status == promotion.Running || p.Status == promotion.RollingBack
 }
 
 // unexplained is what is open and does not wait for a person.

@@ -79,7 +79,7 @@ func newWorld(seed uint64, m mutant) *world {
 			w.db.environments[key{name, e.Metadata.Name}] = &environmentRow{e, 1}
 		}
 		for i := range 3 + c.IntN(4) {
-			w.fleet = append(w.fleet, newNode(c, key{name, fmt.Sprintf("n%d", i)}))
+			w.fleet = append(w.fleet, newNode(c, key{name, fmt.Sprintf("n%d", i)}, i < 2))
 		}
 	}
 	for _, n := range w.fleet {
@@ -90,10 +90,11 @@ func newWorld(seed uint64, m mutant) *world {
 	return w
 }
 
-func newNode(c choice, k key) *node {
+// newNode draws a node: where it is, and which environments select it.
+func newNode(c choice, k key, everywhere bool) *node {
 	n := &node{key: k, labels: map[string]string{"zone": one(c, "east", "west")}}
 	for _, env := range environmentNames {
-		if c.chance(60) {
+		if everywhere || c.chance(60) {
 			n.labels[env] = "yes"
 		}
 	}
@@ -182,7 +183,7 @@ func (w *world) ahead() time.Time {
 		sooner(n.next(w.now))
 	}
 	for _, k := range w.db.open {
-		if s := w.db.promotions.rows[k].Status; s == promotion.Running || s == promotion.RollingBack {
+		if w.db.promotions.rows[k].holds() {
 			sooner(w.now.Add(heartbeat))
 		}
 	}
