@@ -147,7 +147,7 @@ func (f DriftFacts) differs(u Resident, now time.Time) (kind FindingKind, detail
 		return Quiet, "no word since " + u.Seen.UTC().Format("2006-01-02 15:04:05"), time.Time{}
 	case !u.Selected && u.Active != nil:
 		return Outside, "the environment does not select the node any more, and it runs " + u.Active.Module.Version, time.Time{}
-	case !same(u.Active, f.Instance) && f.Slot.Live != "":
+	case !same(u.Active, f.Instance):
 		return Differing, fmt.Sprintf("its newest order is %s, and %s is live", named(u.Active), named(f.Instance)), time.Time{}
 	case now.Before(early):
 		return "", "", early

@@ -323,19 +323,22 @@ func queueLive(b *pgx.Batch, tenant, by string, at target.Place, live []promotio
 }
 
 // queuePokes wakes whoever the decision concerns: the release and who waits for
-// this one when the promotion is final, everybody who waits for the slot when it
-// changed or one that had a turn has gone, and with a cluster that has room again
-// everybody who waits in the environment.
+// this one when the promotion is final, everybody who waits for the slot when it is
+// free or one that had a turn has gone, and with a cluster that has room again
+// everybody who waits in the environment. Who was overtaken kept nobody waiting, and
+// a slot that was taken changes nothing for those who wait: of a flood, each looks once.
 func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision, before promotion.Status) {
 	if p.Status.Final() {
 		b.Queue(poke+" WHERE (tenant, kind, id) = ($1, 'release', $2)", p.Tenant, p.Release)
 	}
 	room := slices.ContainsFunc(d.Load, func(l promotion.Load) bool { return l.Delta < 0 && l.Limit > 0 })
-	turn := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
+	free := d.Slot != nil && d.Slot.Holder == ""
+	left := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
+	turn := left && p.Status != promotion.Superseded && p.Status != promotion.Running
 	switch {
 	case room || p.Kind == promotion.Restore && p.Status.Final():
 		b.Queue(pokeWaiting, p.Tenant, p.Environment, p.ID)
-	case d.Slot != nil || turn:
+	case free || turn:
 		b.Queue(pokeSlot, p.Tenant, p.Environment, p.Deployment, p.ID)
 	}
 }

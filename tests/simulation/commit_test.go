@@ -118,11 +118,13 @@ func (w *world) pokes(s step, d promotion.Decision) {
 		w.poke(dueKey{p.Tenant, releaseDue, p.Release})
 	}
 	room := slices.ContainsFunc(d.Load, func(l promotion.Load) bool { return l.Delta < 0 && l.Limit > 0 })
-	turn := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
+	free := d.Slot != nil && d.Slot.Holder == ""
+	left := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
+	turn := left && p.Status != promotion.Superseded && p.Status != promotion.Running
 	switch {
 	case room || p.Kind == promotion.Restore && p.Status.Final():
 		w.pokeWaiting(p)
-	case d.Slot != nil || turn:
+	case free || turn:
 		w.pokeSlot(slotOf(p), p.ID)
 	}
 }
