@@ -86,7 +86,6 @@ type releaseRow struct {
 	deployment string
 	generation int64
 	snapshot   *intent.Snapshot
-	digest     string
 	state      promotion.ReleaseState
 	waiting    *promotion.Waiting
 	version    int64

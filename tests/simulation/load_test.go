@@ -97,11 +97,11 @@ func (w *world) gates(s *step) error {
 	}
 	s.truth = w.truthOf(s)
 	if len(stage.Gates.Windows) > 0 {
-		open, why, next, err := w.allows(s.env, stage.Gates.Windows)
+		fact, err := w.allows(s.env, stage.Gates.Windows)
 		if err != nil {
 			return err
 		}
-		s.facts.Gates.Window = &promotion.WindowFact{Open: open, Why: why, Next: next}
+		s.facts.Gates.Window = &fact
 	}
 	w.forget(s)
 	return nil

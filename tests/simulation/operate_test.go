@@ -37,7 +37,7 @@ func (w *world) formers(at slotKey) []promotion.Former {
 		}
 		m := p.Spec.Instance.Module
 		out = append(out, promotion.Former{
-			Promotion: p.ID, Release: p.Release, Generation: p.Generation, Digest: w.db.releases.rows[key{k.tenant, p.Release}].digest, Plan: p.Plan,
+			Promotion: p.ID, Release: p.Release, Generation: p.Generation, Plan: p.Plan,
 			Artifact: m.Digest, Version: m.Version, At: p.finished, Held: w.db.holds[holdKey{at, m.Digest}] != "",
 		})
 	}

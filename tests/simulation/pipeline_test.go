@@ -157,7 +157,7 @@ func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (string, 
 	if st, ok := promotion.StageOf(r.snapshot.Pipeline, stage); ok && st.Strategy.Units == "exact" {
 		units = w.db.nodesOf(tenant, env.document.Spec.Selector)
 	}
-	k := planKey{tenant, r.id, r.digest, stage, env.version, strings.Join(units, " ")}
+	k := planKey{tenant, r.id, stage, env.version, strings.Join(units, " ")}
 	if known, ok := w.plans[k]; ok {
 		return known, nil
 	}
@@ -171,7 +171,7 @@ func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (string, 
 }
 
 type planKey struct {
-	tenant, release, digest, stage string
+	tenant, release, stage string
 	environment                    int
 	units                          string
 }

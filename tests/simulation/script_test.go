@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"hotswap.dev/hotswap/pkg/promotion"
 )
 
 // A move is one step of a script: what is done, and the number that all choices in
@@ -164,14 +166,27 @@ func (w *world) deliverOne() {
 func (w *world) commits(k moveKind) {
 	s := pick(w, w.shapes)
 	d := pick(w, s.deployments)
-	times := 1
+	times, most := 1, 6 // people stop when too many of theirs wait
 	if k == floods {
-		times = 2 + w.n(5)
+		times, most = 2+w.n(5), 15
+	}
+	if w.openReleases(key{s.name, d.name}) > most {
+		return
 	}
 	for range times {
 		q := pick(w, []quality{good, good, good, good, good, good, good, unfit, unready, crashing, failing, slow})
 		w.push(s, d, q, k == removes)
 	}
+}
+
+// openReleases counts the releases of a deployment that have not ended.
+func (w *world) openReleases(of key) (n int) {
+	for _, k := range w.db.releases.order {
+		if r := w.db.releases.rows[k]; k.tenant == of.tenant && r.deployment == of.id && r.state == promotion.ReleaseOpen {
+			n++
+		}
+	}
+	return n
 }
 
 // A story is what happened last, for people.

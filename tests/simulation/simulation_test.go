@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,7 +15,7 @@ import (
 )
 
 // length is how many moves a script has.
-const length = 1500
+const length = 3000
 
 // simulate plays a seed and returns the world as it is in the end.
 func simulate(seed uint64, m mutant) (*world, *violation) {
@@ -76,6 +77,7 @@ func TestThousandsOfReleases(t *testing.T) {
 		r.next, err = strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(600)) // worlds are small, and thrown away whole
 	began := time.Now()
 	var all sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {

@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/promotion"
@@ -38,6 +39,7 @@ type world struct {
 	net      []message
 	workers  []*worker
 	plans    map[planKey]string
+	windows  map[string]promotion.WindowFact
 	pushed   map[key]int64 // newest generation of each deployment, as Git has it
 	versions int
 	git      []*releaseRow // everything that was ever pushed, as it begins
@@ -63,7 +65,7 @@ var (
 func newWorld(seed uint64, m mutant) *world {
 	c := choice{rand.New(rand.NewPCG(seed, 1))}
 	w := &world{
-		seed: seed, mutant: m, now: one(c, monday, monday, springForward, fallBack), epoch: 1, db: newTables(), plans: map[planKey]string{},
+		seed: seed, mutant: m, now: one(c, monday, monday, springForward, fallBack), epoch: 1, db: newTables(), plans: map[planKey]string{}, windows: map[string]promotion.WindowFact{},
 		pushed: map[key]int64{}, clusters: []string{"", "east", "west"}, workers: []*worker{{}, {}, {}}, pcg: rand.NewPCG(0, 0),
 	}
 	w.rng = rand.New(w.pcg)
@@ -111,14 +113,9 @@ func (w *world) push(s tenantShape, d deploymentShape, q quality, remove bool) {
 	w.versions++
 	k := key{s.name, d.name}
 	snapshot := d.snapshot(s.name, fmt.Sprintf("%d-%s", w.versions, q), remove)
-	digest, err := snapshot.Digest()
-	if err != nil {
-		w.violates("a release has a digest", "%v", err)
-		return
-	}
 	w.pushed[k]++
 	r := &releaseRow{
-		id: fmt.Sprintf("%s-%d", d.name, w.pushed[k]), deployment: d.name, generation: w.pushed[k], snapshot: &snapshot, digest: digest, state: promotion.ReleaseOpen,
+		id: fmt.Sprintf("%s-%d", d.name, w.pushed[k]), deployment: d.name, generation: w.pushed[k], snapshot: &snapshot, state: promotion.ReleaseOpen,
 	}
 	w.git = append(w.git, r)
 	w.sync()
@@ -173,7 +170,11 @@ const heartbeat = 5 * time.Second
 
 // ahead is when something happens next.
 func (w *world) ahead() time.Time {
-	next := w.nextDue(releaseDue, promotionDue, slotDue)
+	kinds := []kind{releaseDue, promotionDue, slotDue}
+	if w.settling && len(w.db.open) > 0 { // drift is looked for all the same, only later
+		kinds = kinds[:2]
+	}
+	next := w.nextDue(kinds...)
 	sooner := func(t time.Time) {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
@@ -190,9 +191,16 @@ func (w *world) ahead() time.Time {
 	return later(next, w.now)
 }
 
-// allows is what the windows of an environment say now.
-func (w *world) allows(e *environmentRow, names []string) (bool, string, time.Time, error) {
-	return e.document.Spec.Allows(names, w.now)
+// allows is what the windows of an environment say now. An answer is remembered for
+// as long as it says that it holds: the windows of all environments are the same.
+func (w *world) allows(e *environmentRow, names []string) (promotion.WindowFact, error) {
+	k := strings.Join(names, " ")
+	if known, ok := w.windows[k]; ok && w.now.Before(known.Next) {
+		return known, nil
+	}
+	open, why, next, err := e.document.Spec.Allows(names, w.now)
+	w.windows[k] = promotion.WindowFact{Open: open, Why: why, Next: next}
+	return w.windows[k], err
 }
 
 // A truth is what opens the gates of a promotion, found out another way than by
