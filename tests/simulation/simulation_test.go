@@ -23,7 +23,8 @@ func simulate(seed uint64, m mutant) (*world, *violation) {
 	return w, play(w, newScript(seed, length))
 }
 
-// TestSeed plays the seed SIM_SEED and tells its last steps, 1 by default.
+// TestSeed plays the seed SIM_SEED and tells its last steps, 1 by default. With
+// SIM_SCRIPT it makes these moves in the world of the seed, not those of the seed.
 func TestSeed(t *testing.T) {
 	seed := uint64(1)
 	if s := os.Getenv("SIM_SEED"); s != "" {
@@ -33,7 +34,13 @@ func TestSeed(t *testing.T) {
 	}
 	w := newWorld(seed, mutant(os.Getenv("SIM_MUTANT")))
 	w.story = &story{}
-	found := play(w, newScript(seed, length))
+	script := newScript(seed, length)
+	if s := os.Getenv("SIM_SCRIPT"); s != "" {
+		var err error
+		script, err = parseScript(s)
+		require.NoError(t, err)
+	}
+	found := play(w, script)
 	t.Logf("%d releases, %d promotions; the last steps:\n%s", w.releases, len(w.db.promotions.order), w.story.last(60))
 	for _, k := range w.db.open {
 		t.Log(w.describe(k))
@@ -125,7 +132,9 @@ func (r *run) add(w *world, found *violation) {
 	for _, k := range w.db.promotions.order {
 		r.ended[string(w.db.promotions.rows[k].Status)]++
 	}
-	if found != nil {
+	if found != nil && len(r.found) == 0 {
+		r.found = append(r.found, tell(w.seed, found)+"\n"+shortest(w.seed, none, found))
+	} else if found != nil {
 		r.found = append(r.found, tell(w.seed, found))
 	}
 }

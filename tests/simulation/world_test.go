@@ -64,25 +64,17 @@ var (
 // newWorld makes the world of a seed.
 func newWorld(seed uint64, m mutant) *world {
 	c := choice{rand.New(rand.NewPCG(seed, 1))}
-	w := &world{
-		seed: seed, mutant: m, now: one(c, monday, monday, springForward, fallBack), epoch: 1, db: newTables(), plans: map[planKey]string{}, windows: map[string]promotion.WindowFact{},
-		pushed: map[key]int64{}, clusters: []string{"", "east", "west"}, workers: []*worker{{}, {}, {}}, pcg: rand.NewPCG(0, 0),
-	}
-	w.rng = rand.New(w.pcg)
-	w.check = &checker{w: w, written: map[placeOrder]string{}}
+	w := emptyWorld(seed, m, one(c, monday, monday, springForward, fallBack))
 	names := []string{"shop"}
 	if c.chance(30) {
 		names = append(names, "bank")
 	}
 	for _, name := range names {
-		s := newShape(c, name)
-		w.shapes = append(w.shapes, s)
-		for _, e := range s.environments {
-			w.db.environments[key{name, e.Metadata.Name}] = &environmentRow{e, 1}
-		}
+		var fleet []*node
 		for i := range 3 + c.IntN(4) {
-			w.fleet = append(w.fleet, newNode(c, key{name, fmt.Sprintf("n%d", i)}, i < 2))
+			fleet = append(fleet, newNode(c, key{name, fmt.Sprintf("n%d", i)}, i < 2))
 		}
+		w.add(newShape(c, name), fleet)
 	}
 	for _, n := range w.fleet {
 		if n.start(w.now); c.chance(80) { // the others come late
@@ -90,6 +82,25 @@ func newWorld(seed uint64, m mutant) *world {
 		}
 	}
 	return w
+}
+
+func emptyWorld(seed uint64, m mutant, now time.Time) *world {
+	w := &world{
+		seed: seed, mutant: m, now: now, epoch: 1, db: newTables(), plans: map[planKey]string{}, windows: map[string]promotion.WindowFact{},
+		pushed: map[key]int64{}, clusters: []string{"", "east", "west"}, workers: []*worker{{}, {}, {}}, pcg: rand.NewPCG(0, 0),
+	}
+	w.rng = rand.New(w.pcg)
+	w.check = &checker{w: w, written: map[placeOrder]string{}}
+	return w
+}
+
+// add gives the world a tenant with what it has written down, and its nodes.
+func (w *world) add(s tenantShape, fleet []*node) {
+	w.shapes = append(w.shapes, s)
+	for _, e := range s.environments {
+		w.db.environments[key{s.name, e.Metadata.Name}] = &environmentRow{e, 1}
+	}
+	w.fleet = append(w.fleet, fleet...)
 }
 
 // newNode draws a node: where it is, and which environments select it.
