@@ -35,7 +35,7 @@ func TestCrashPointsOfTheDatabase(t *testing.T) {
 			}
 		})
 	}
-	c.atLeast(t, 7000)
+	c.atLeast(t, 5000)
 }
 
 // undisturbed returns the round trips of a release that nothing happens to. A
