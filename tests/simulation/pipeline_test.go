@@ -172,6 +172,6 @@ func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (string, 
 
 type planKey struct {
 	tenant, release, stage string
-	environment                    int
-	units                          string
+	environment            int
+	units                  string
 }

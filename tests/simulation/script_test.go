@@ -85,6 +85,15 @@ func (w *world) violates(invariant, format string, args ...any) {
 // play makes the moves of a script, lets the world settle, and returns what did not
 // hold; nil: all did.
 func play(w *world, script []move) *violation {
+	if found := w.follow(script); found != nil {
+		return found
+	}
+	w.settle()
+	return w.found
+}
+
+// follow makes the moves of a script.
+func (w *world) follow(script []move) *violation {
 	for i, m := range script {
 		w.check.step = i
 		w.pcg.Seed(uint64(m.arg), uint64(m.kind))
@@ -95,8 +104,7 @@ func play(w *world, script []move) *violation {
 		}
 	}
 	w.check.step = len(script)
-	w.settle()
-	return w.found
+	return nil
 }
 
 // do makes one move.
