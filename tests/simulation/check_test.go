@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/target"
 )
@@ -52,6 +53,9 @@ func (c *checker) decided(s step, d promotion.Decision) {
 	}
 	if d.State.Token != before.Token {
 		c.started(s, d)
+	}
+	if before.Phase == promotion.Preparing && (d.State.Phase == promotion.Activating || d.State.Phase == promotion.Stabilising) {
+		c.prepared(before.State)
 	}
 	if d.State.Status.Final() {
 		c.replays(d.State, append(slices.Clone(c.w.db.transitions[k]), *d.Transition))
@@ -102,6 +106,24 @@ func (c *checker) started(s step, d promotion.Decision) {
 	}
 	if (p.Spec.Stage.Gates.Approval != "" || p.Kind == promotion.Remove) && !c.approved(s, p.Plan) {
 		fault("I2", "and nobody agreed to its plan")
+	}
+}
+
+// prepared is told of every wave that is prepared: by whatever clock, every standby
+// was tested for as long as the stage says.
+func (c *checker) prepared(p promotion.State) {
+	smoke := p.Spec.Stage.Strategy.Smoke
+	if smoke.Path == "" || p.Kind != promotion.Promote {
+		return
+	}
+	for _, u := range p.Units {
+		same := u.Former != nil && u.Former.Digest == p.Spec.Instance.Digest
+		if u.Skipped || u.Wave != p.Wave || same {
+			continue
+		}
+		if lasted := c.w.node(key{p.Tenant, u.Node}).testedFor(p.Place(), c.w.now); lasted < intent.Duration(smoke.For) {
+			c.w.violates("smoke tests last", "%s goes on, and the standby on %s was tested for %s of %s", p.ID, u.Node, lasted, smoke.For)
+		}
 	}
 }
 
@@ -270,6 +292,7 @@ func (n *node) differs(at target.Place, live *target.Instance, w *world) string 
 		return "runs nothing"
 	case live == nil || runs.spec.Digest != live.Digest:
 		return "runs " + named(runs.spec)
+	case runs.phase(w.now) == target.Unhealthy && w.now.Sub(runs.crashed) < 2*heartbeat: // it is about to be told
 	case runs.phase(w.now) != target.Healthy:
 		return "is " + string(runs.phase(w.now))
 	}

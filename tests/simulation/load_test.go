@@ -64,7 +64,7 @@ func (w *world) others(p *promotionRow, f *promotion.Facts) {
 				f.Restore = q.ID
 			}
 			continue
-		case q.Status == promotion.Queued && q.Spec.Concurrency != intent.Queue:
+		case (q.Status == promotion.Queued || w.mutant == newestOfAll) && q.Spec.Concurrency != intent.Queue:
 			f.Newest = max(f.Newest, q.Generation)
 		}
 		waits := q.Status == promotion.Gating || q.Status == promotion.Queued

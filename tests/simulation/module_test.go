@@ -44,11 +44,13 @@ type instance struct {
 	healthy  time.Time // from when it is
 	restarts int
 	broken   target.Reason // it cannot be had
+	crashed  time.Time     // at last
 	served   time.Time     // since when it has traffic; zero: never had
 	counted  time.Time     // up to when it was counted
 
 	requests, errors, slow float64
 	smoke                  *target.SmokeReport
+	tested                 time.Time // when its smoke test began
 }
 
 func (n *node) newInstance(spec *target.Instance, at target.Position, now time.Time) *instance {
@@ -96,6 +98,7 @@ func (i *instance) count(now time.Time, q quality) {
 }
 
 func (i *instance) crash(now time.Time) {
+	i.crashed = now
 	if i.restarts++; i.restarts > crashes {
 		i.broken = target.StartFailed
 		return
@@ -137,8 +140,9 @@ func (i *instance) next(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// test asks the standby what the order asks, once a second.
-func (i *instance) test(s *target.Smoke, now, clock time.Time) {
+// test asks the standby what the order asks. How long it has done so is measured, and
+// not taken from the clock of its node, which jumps; in the mutant it is.
+func (i *instance) test(s *target.Smoke, now, clock time.Time, wall bool) {
 	if s == nil {
 		i.smoke = nil
 		return
@@ -147,10 +151,12 @@ func (i *instance) test(s *target.Smoke, now, clock time.Time) {
 		return
 	}
 	if i.smoke == nil || i.smoke.Path != s.Path {
-		i.smoke = &target.SmokeReport{Path: s.Path, Since: clock}
+		i.smoke, i.tested = &target.SmokeReport{Path: s.Path, Since: clock}, now
 	}
 	n := *i.smoke // the one before was told already
-	n.Last = clock
+	if n.Last = n.Since.Add(now.Sub(i.tested)); wall {
+		n.Last = clock
+	}
 	if qualityOf(i.spec.Module.Version) == unready {
 		n.Failed, n.Detail = n.Failed+1, "answered 500"
 	} else {

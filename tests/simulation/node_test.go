@@ -16,6 +16,7 @@ type node struct {
 	boot   int64
 	seq    int64
 	clock  time.Duration // by which its clock is wrong
+	wall   bool          // it measures by its clock
 	places []*place      // in the order in which they were first wanted
 	told   time.Time     // when it reported last
 	looks  uint64        // what it told then, in short
@@ -95,7 +96,7 @@ func (n *node) pass(now time.Time) {
 			if i == p.serving || p.order.Standby == nil || p.order.Standby.Digest != i.spec.Digest {
 				smoke = nil
 			}
-			i.test(smoke, now, now.Add(n.clock))
+			i.test(smoke, now, now.Add(n.clock), n.wall)
 		}
 	}
 }
@@ -189,6 +190,17 @@ func (p *place) report(now time.Time) target.PlaceReport {
 		}
 	}
 	return out
+}
+
+// testedFor is since when the standby of a place has been tested, by the world's clock;
+// at least as long as any report told. An instance that was lost since counts as well.
+func (n *node) testedFor(at target.Place, now time.Time) time.Duration {
+	for _, p := range n.places {
+		if p.Place == at && p.of(p.order.Standby) != nil && !p.of(p.order.Standby).tested.IsZero() {
+			return now.Sub(p.of(p.order.Standby).tested)
+		}
+	}
+	return time.Hour
 }
 
 // news reports whether there is something to tell at once.

@@ -61,7 +61,11 @@ func (w *world) wake(all bool) {
 
 // round lets everybody have a turn at one time, and then time pass until something
 // happens.
-func (w *world) round() {
+func (w *world) round() { w.roundUntil(time.Time{}) }
+
+// roundUntil is a round after which time passes to end at most; zero: to whatever
+// comes next.
+func (w *world) roundUntil(end time.Time) {
 	for range 50 {
 		if steps := w.drain(w.workers[0]); !w.people() && steps == 0 {
 			break
@@ -74,7 +78,11 @@ func (w *world) round() {
 	if w.check.always(); w.found != nil {
 		return
 	}
-	w.pass(w.ahead())
+	next := w.ahead()
+	if !end.IsZero() && (next.After(end) || next.IsZero()) {
+		next = end
+	}
+	w.pass(next)
 }
 
 // people answer what waits for them, and report whether anything did. The hundredth

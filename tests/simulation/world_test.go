@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ const (
 	blindSlot    mutant = "nobody sees that a slot is dirty"
 	auditOutside mutant = "audit rows are written outside of the transaction"
 	countedEpoch mutant = "the epoch is counted from that of the backup"
-	deafNodes    mutant = "drift is never looked for"
+	wallClock    mutant = "a smoke test lasts as long as the clock of its node says"
+	newestOfAll  mutant = "the newest release goes first, whether its gates are true or not"
 )
 
 // A world is one database with what lives around it.
@@ -100,6 +102,9 @@ func (w *world) add(s tenantShape, fleet []*node) {
 	for _, e := range s.environments {
 		w.db.environments[key{s.name, e.Metadata.Name}] = &environmentRow{e, 1}
 	}
+	for _, n := range fleet {
+		n.wall = w.mutant == wallClock
+	}
 	w.fleet = append(w.fleet, fleet...)
 }
 
@@ -112,6 +117,10 @@ func newNode(c choice, k key, everywhere bool) *node {
 		}
 	}
 	return n
+}
+
+func (w *world) node(k key) *node {
+	return w.fleet[slices.IndexFunc(w.fleet, func(n *node) bool { return n.key == k })]
 }
 
 // n draws a number below limit, from the generator of the present step.
