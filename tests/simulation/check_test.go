@@ -121,7 +121,7 @@ func (c *checker) prepared(p promotion.State) {
 		if u.Skipped || u.Wave != p.Wave || same {
 			continue
 		}
-		if lasted := c.w.node(key{p.Tenant, u.Node}).testedFor(p.Place(), c.w.now); lasted < intent.Duration(smoke.For) {
+		if lasted := c.w.node(key{p.Tenant, u.Node}).tested[p.Spec.Instance.Digest]; lasted < intent.Duration(smoke.For) {
 			c.w.violates("smoke tests last", "%s goes on, and the standby on %s was tested for %s of %s", p.ID, u.Node, lasted, smoke.For)
 		}
 	}

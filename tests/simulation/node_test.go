@@ -22,6 +22,7 @@ type node struct {
 	looks  uint64        // what it told then, in short
 	made   uint64        // instances that were ever made
 	ledger []obeyed
+	tested map[string]time.Duration // how long a standby was ever tested, by the world's clock
 }
 
 // nodeFaults are what is wrong with a node. The zero value is nothing.
@@ -97,6 +98,9 @@ func (n *node) pass(now time.Time) {
 				smoke = nil
 			}
 			i.test(smoke, now, now.Add(n.clock), n.wall)
+			if i.smoke != nil {
+				n.tested[i.spec.Digest] = max(n.tested[i.spec.Digest], now.Sub(i.tested))
+			}
 		}
 	}
 }
@@ -190,17 +194,6 @@ func (p *place) report(now time.Time) target.PlaceReport {
 		}
 	}
 	return out
-}
-
-// testedFor is since when the standby of a place has been tested, by the world's clock;
-// at least as long as any report told. An instance that was lost since counts as well.
-func (n *node) testedFor(at target.Place, now time.Time) time.Duration {
-	for _, p := range n.places {
-		if p.Place == at && p.of(p.order.Standby) != nil && !p.of(p.order.Standby).tested.IsZero() {
-			return now.Sub(p.of(p.order.Standby).tested)
-		}
-	}
-	return time.Hour
 }
 
 // news reports whether there is something to tell at once.

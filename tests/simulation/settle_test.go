@@ -12,6 +12,7 @@ import (
 // Bounds of settling.
 const (
 	stuckAfter = 5 * 24 * time.Hour // without a transition; the longest wait is over a weekend
+	mostRounds = 100_000            // of anything
 	quietTime  = 15 * time.Minute   // of looking for drift, when all is done
 )
 
@@ -33,9 +34,11 @@ func (w *world) settle() {
 	w.net = nil
 	w.wake(w.n(2) == 0)
 	w.check.moved = w.now
+	rounds := 0
 	for w.runs() || len(w.unexplained()) > 0 {
-		if quiet := w.now.Sub(w.check.moved); quiet > stuckAfter {
-			w.violates("I9", "nothing has moved for %s: %s", quiet, strings.Join(w.unexplained(), "; "))
+		rounds++
+		if quiet := w.now.Sub(w.check.moved); quiet > stuckAfter || rounds == mostRounds {
+			w.violates("I9", "nothing has moved for %s, in %d rounds: %s", quiet, rounds, strings.Join(w.unexplained(), "; "))
 			return
 		}
 		if w.round(); w.found != nil {

@@ -110,7 +110,7 @@ func (w *world) add(s tenantShape, fleet []*node) {
 
 // newNode draws a node: where it is, and which environments select it.
 func newNode(c choice, k key, everywhere bool) *node {
-	n := &node{key: k, labels: map[string]string{"zone": one(c, "east", "west")}}
+	n := &node{key: k, labels: map[string]string{"zone": one(c, "east", "west")}, tested: map[string]time.Duration{}}
 	for _, env := range environmentNames {
 		if everywhere || c.chance(60) {
 			n.labels[env] = "yes"
