@@ -100,6 +100,8 @@ func (d *decider) byPerson() string {
 func (d *decider) stopped() {
 	reason := d.byPerson()
 	switch {
+	case d.State.Phase == Recording: // nothing was ordered yet
+		d.finish(Cancelled, false, "promotion.cancelled", reason)
 	case d.State.Status == Running && d.State.Progress.Switched == 0:
 		d.withdraw(Cancelled, "promotion.cancelled", reason)
 	case d.State.Status == Running:
@@ -116,6 +118,8 @@ func (d *decider) stopped() {
 func (d *decider) promoted() error {
 	resume := d.State.Progress.Resume
 	switch {
+	case d.State.reviewed() && d.State.Status == Gating:
+		return fmt.Errorf("%w: promotion %s waits for the reviews that policy %s asks for, not for an operator", ErrNotNow, d.State.ID, d.State.Spec.Stage.Gates.Approval)
 	case d.State.Status == Gating && d.needsApproval() && d.State.Progress.Approval == nil && d.State.Kind != Restore:
 		if d.moves() {
 			d.replan()
@@ -146,7 +150,7 @@ func (d *decider) refused() error {
 
 // held follows a person's wish that it waits where it is.
 func (d *decider) held() error {
-	if d.State.Status != Running || d.State.Phase == Paused {
+	if d.State.Status != Running || d.State.Phase == Paused || d.State.Phase == Recording {
 		return fmt.Errorf("%w: promotion %s is %s; only what is running is paused", ErrNotNow, d.State.ID, d.State.Where())
 	}
 	d.pause(d.byPerson())

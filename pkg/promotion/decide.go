@@ -130,7 +130,7 @@ func (d *decider) wait(next time.Time, what, evidence, command string) {
 
 func (d *decider) created() {
 	d.State.Plan = d.ev.Facts.Plan
-	d.State.Progress.Asked = d.now
+	d.State.Progress.Asked, d.State.Progress.Planned = d.now, d.now
 	reason := fmt.Sprintf("release %s came to stage %s", d.State.Release, d.State.Spec.Stage.Name)
 	if d.ev.Reason != "" {
 		reason = d.ev.Reason
@@ -167,20 +167,25 @@ func (d *decider) order(node string, wanted target.Position, active, standby *ta
 // finish ends the promotion and frees the slot, dirty when what the units run
 // cannot be told or is mixed.
 func (d *decider) finish(status Status, dirty bool, action, reason string) {
+	d.free()
+	d.Slot.Dirty = d.Slot.Dirty || dirty
+	if status == Succeeded {
+		d.Slot.Dirty, d.Slot.Live = false, d.State.ID
+	}
+	d.become(status, "", action, reason)
+}
+
+// free gives back the slot and the room in the clusters.
+func (d *decider) free() {
 	slot := d.ev.Facts.Slot
 	if d.Slot != nil { // it was taken in this very decision
 		slot = *d.Slot
 	}
 	slot.Holder = ""
-	slot.Dirty = slot.Dirty || dirty
-	if status == Succeeded {
-		slot.Dirty, slot.Live = false, d.State.ID
-	}
 	d.Slot = &slot
 	for _, c := range d.clusters() {
 		d.Load = append(d.Load, Load{Cluster: c, Delta: -1, Limit: d.ev.Facts.Limit})
 	}
-	d.become(status, "", action, reason)
 }
 
 // clusters returns the clusters that the promotion's units are in, each once.

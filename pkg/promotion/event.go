@@ -26,7 +26,7 @@ const (
 
 // EventVersion is the version of the event's form that this build writes. It
 // reads every version up to it.
-const EventVersion = 2
+const EventVersion = 3
 
 // An Event is one thing that happened, with everything that the decision may
 // depend on. It is stored in full with the transition that it caused.
@@ -59,6 +59,7 @@ type Facts struct {
 	Load       []ClusterLoad    `json:"load,omitempty"`    // of the environment's clusters
 	Units      []Observed       `json:"units"`             // the promotion's own units; read once it runs
 	Verdict    *analysis.Result `json:"verdict,omitempty"` // of the samples, in a phase that asks for one
+	Effect     *EffectFact      `json:"effect,omitempty"`  // that the promotion waits for
 }
 
 // GateFacts are what the gates of a stage depend on.
@@ -66,6 +67,7 @@ type GateFacts struct {
 	Window *WindowFact `json:"window,omitempty"` // nil: the stage names none
 	Needs  time.Time   `json:"needs,omitzero"`   // when the last needed stage succeeded
 	Checks []CheckFact `json:"checks,omitempty"` // of the external checks that said something
+	Review *ReviewFact `json:"review,omitempty"` // of a policy's approval; nil: nobody looked
 }
 
 // A WindowFact is whether the windows of a stage let it start now.
@@ -158,6 +160,7 @@ type Decision struct {
 	Live       []Live
 	Load       []Load
 	Hold       *Hold // nil: none begins
+	Effects    []Effect
 	Rows       []audit.Row
 }
 

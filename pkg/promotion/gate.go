@@ -49,6 +49,12 @@ func (d *decider) heldGate() gate {
 
 // approvalGate: a person must agree to this very plan.
 func (d *decider) approvalGate() []gate {
+	if d.State.reviewed() {
+		if g := d.reviewGate(); g != nil {
+			return []gate{*g}
+		}
+		return nil
+	}
 	if !d.needsApproval() || d.State.Progress.Approval != nil {
 		return nil
 	}
@@ -127,6 +133,8 @@ func (d *decider) gating() {
 	case d.moves():
 		d.replan()
 		return
+	case d.review():
+		return
 	}
 	closed := d.closed()
 	if len(closed) == 0 {
@@ -147,12 +155,20 @@ func (d *decider) gatesSay() string {
 	case d.State.Kind == Restore:
 		return "a restore waits for no gate"
 	case a != nil:
-		return fmt.Sprintf("every gate is true; %s agreed: %s", a.By.Name, a.Reason)
+		return "every gate is true; " + a.says()
 	case len(g.Windows)+len(g.Checks) == 0 && g.Soak.For == "":
 		return "the stage has no gate"
 	default:
 		return "every gate is true"
 	}
+}
+
+// says tells who agreed.
+func (a Approval) says() string {
+	if a.Head != "" {
+		return a.Reason
+	}
+	return a.By.Name + " agreed: " + a.Reason
 }
 
 func (d *decider) waitForGates(closed []gate) {
@@ -187,10 +203,14 @@ func (d *decider) moves() bool {
 func (d *decider) replan() {
 	reason := fmt.Sprintf("the plan moved from %s to %s: the environment was changed", short(d.State.Plan), short(d.ev.Facts.Plan))
 	if d.State.Progress.Approval != nil {
-		reason += fmt.Sprintf("; %s agreed to the former one, which counts no more", d.State.Progress.Approval.By.Name)
+		who := d.State.Progress.Approval.By.Name
+		if names := d.State.Progress.Approval.Names; len(names) > 0 {
+			who = strings.Join(names, " and ")
+		}
+		reason += "; " + who + " agreed to the former one, which counts no more"
 		d.State.Progress.Approval, d.State.Progress.Asked = nil, d.now
 	}
-	d.State.Plan = d.ev.Facts.Plan
+	d.State.Plan, d.State.Progress.Planned = d.ev.Facts.Plan, d.now
 	d.become(Gating, "", "promotion.replanned", reason)
 }
 

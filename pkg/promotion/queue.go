@@ -16,6 +16,8 @@ func (d *decider) queued() {
 	case d.overtaken():
 	case d.moves():
 		d.replan()
+	case d.unread():
+	case d.review():
 	case len(d.closed()) > 0:
 		d.become(Gating, "", "promotion.regated", "a gate fell: "+d.closed()[0].what)
 	case slot.Holder != "":
@@ -31,6 +33,19 @@ func (d *decider) queued() {
 	default:
 		d.start()
 	}
+}
+
+// unread waits while all that is closed is that the reviews could not be read: it
+// keeps its turn, and starts with nothing that nobody saw.
+func (d *decider) unread() bool {
+	r := d.ev.Facts.Gates.Review
+	if !d.State.reviewed() || r != nil && r.State != ReviewUnread || len(d.closed()) != 1 {
+		return false
+	}
+	d.waitForGates(d.closed())
+	d.Wake = d.now.Add(lookAgain)
+	d.Waiting.Next = d.Wake
+	return true
 }
 
 // yields waits while another promotion has the first turn.
@@ -76,7 +91,7 @@ func (d *decider) crowded() bool {
 func (d *decider) start() {
 	slot := d.ev.Facts.Slot
 	slot.Holder, slot.Token = d.State.ID, slot.Token+1
-	if d.State.Kind != Restore { // what comes back from the past overtakes nobody
+	if d.State.Kind != Restore && !d.State.reviewed() { // what comes back from the past overtakes nobody, nor does what may yet be refused
 		slot.Started = max(slot.Started, d.State.Generation)
 	}
 	d.Slot = &slot
@@ -84,6 +99,10 @@ func (d *decider) start() {
 	d.freeze()
 	for _, c := range d.clusters() {
 		d.Load = append(d.Load, Load{Cluster: c, Delta: 1, Limit: d.ev.Facts.Limit})
+	}
+	if d.State.reviewed() {
+		d.record()
+		return
 	}
 	if len(d.State.Units) == 0 { // a removal where nothing runs, or a restore of nothing
 		d.finish(Succeeded, false, "promotion.succeeded", "no unit runs it")

@@ -36,14 +36,31 @@ func Recorded(before *record.Record, src Source, s intent.Snapshot, d Decision) 
 		return r, true
 	}
 	r.Promotion, r.PromotionKind, r.State, r.At = p.ID, string(p.Kind), string(p.Status), d.Transition.At
-	switch {
-	case p.Status != Succeeded:
-	case p.Kind == Remove:
-		r.Release, r.Generation, r.Commit, r.ReleaseDigest, r.PlanDigest = p.Release, p.Generation, src.Commit, src.Digest, p.Plan
-		r.Module, r.Config = intent.Module{}, intent.Config{}
-	default:
-		r.Release, r.Generation, r.Commit, r.ReleaseDigest, r.PlanDigest = p.Release, p.Generation, src.Commit, src.Digest, p.Plan
-		r.Module, r.Config = s.Module, s.Configs[p.Environment]
+	if p.Status == Succeeded {
+		r = brought(r, src, s, p)
 	}
 	return r, true
+}
+
+// Proposed is the record that the promotion pull request of p proposes, and that Git
+// has from its merge until p has ended. It depends on nothing that moves while the
+// plan stays: an approval of the commit that holds it is one of the plan. Before is
+// what Git says now; nil: nothing yet.
+func Proposed(before *record.Record, src Source, s intent.Snapshot, p State) record.Record {
+	r := record.Record{Environment: p.Environment, Deployment: p.Deployment, Tenant: p.Tenant}
+	if before != nil {
+		r.Holds = slices.Clone(before.Holds)
+	}
+	r.Promotion, r.PromotionKind, r.State, r.At = p.ID, string(p.Kind), string(Running), p.Progress.Planned
+	return brought(r, src, s, p)
+}
+
+// brought is r with what p brings.
+func brought(r record.Record, src Source, s intent.Snapshot, p State) record.Record {
+	r.Release, r.Generation, r.Commit, r.ReleaseDigest, r.PlanDigest = p.Release, p.Generation, src.Commit, src.Digest, p.Plan
+	r.Module, r.Config = s.Module, s.Configs[p.Environment]
+	if p.Kind == Remove {
+		r.Module, r.Config = intent.Module{}, intent.Config{}
+	}
+	return r
 }

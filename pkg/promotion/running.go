@@ -10,7 +10,11 @@ import (
 
 // running moves a promotion that holds the slot.
 func (d *decider) running() {
-	if d.State.Phase == Paused {
+	switch d.State.Phase {
+	case Recording:
+		d.recording()
+		return
+	case Paused:
 		d.paused()
 		return
 	}

@@ -55,6 +55,7 @@ type Phase string
 
 // The phases, in order. A promotion of several waves goes through them wave by wave.
 const (
+	Recording   Phase = "recording"   // the approved plan is merged into the records; nothing is ordered yet
 	Preparing   Phase = "preparing"   // standby instances are fetched, started and tested
 	Activating  Phase = "activating"  // traffic moves to them
 	Stabilising Phase = "stabilising" // they must be seen healthy and stable; of blueGreen the standby too, before
@@ -127,12 +128,19 @@ type Progress struct {
 	First    bool      `json:"first,omitempty"`    // nothing ran there before, so there is nothing to compare with
 	Asked    time.Time `json:"asked,omitzero"`     // since when an approval is missing
 	Approval *Approval `json:"approval,omitempty"`
-	Harmful  bool      `json:"harmful,omitempty"` // the analysis found that the release does harm
+	Harmful  bool      `json:"harmful,omitempty"`  // the analysis found that the release does harm
+	Planned  time.Time `json:"planned,omitzero"`   // since when the plan is as it is
+	Try      int       `json:"try,omitempty"`      // how often it was tried to record it
+	Effect   string    `json:"effect,omitempty"`   // key of what is waited for outside
+	Recorded string    `json:"recorded,omitempty"` // commit that merged the plan into the records
 }
 
-// An Approval is a person's word that the plan may be carried out.
+// An Approval says that the plan may be carried out: an operator's word, or the
+// reviews that a policy asks for.
 type Approval struct {
-	By     audit.Actor `json:"by"`
+	By     audit.Actor `json:"by"`              // the operator; who looked, for reviews
+	Names  []string    `json:"names,omitempty"` // whose reviews count
+	Head   string      `json:"head,omitempty"`  // commit that was reviewed
 	Reason string      `json:"reason"`
 	At     time.Time   `json:"at"`
 	Plan   string      `json:"plan"` // digest that it was given for
