@@ -19,7 +19,7 @@ type Source struct {
 // now; nil: nothing yet. What runs is told anew when a promotion succeeded; after
 // any other end the former version goes on.
 func Recorded(before *record.Record, src Source, s intent.Snapshot, d Decision) (record.Record, bool) {
-	ended := d.Slot != nil && d.Slot.Holder == ""
+	ended := d.Slot != nil && d.Slot.Holder == "" && d.State.Status.Final()
 	if !ended && d.Hold == nil {
 		return record.Record{}, false
 	}

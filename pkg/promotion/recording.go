@@ -42,6 +42,9 @@ func (s State) reviewed() bool {
 	return s.Spec.Stage.Gates.Approval != "" && s.Spec.Stage.Gates.Approval != Operator && s.Kind != Restore
 }
 
+// ByReview reports whether the promotion is opened by reviews of a pull request.
+func (s State) ByReview() bool { return s.reviewed() }
+
 // Reviewed returns the name of the policy whose approval the promotion waits for,
 // as long as it has not started; empty: none.
 func (s State) Reviewed() string {

@@ -22,6 +22,8 @@ const (
 	Promotion  Kind = "promotion"  // a state to be advanced
 	Slot       Kind = "slot"       // units to be compared with what is recorded
 	Record     Kind = "record"     // records of a repository to be written to Git
+	Effect     Kind = "effect"     // something to be done to the outside
+	PullDue    Kind = "pull"       // the promotion pull request of a slot to be brought up to date
 )
 
 // A Claim is a leased due row. Fence is what every write of the work that was

@@ -77,6 +77,10 @@ func loadStep(ctx context.Context, tx pgx.Tx, c Claim) (Step, error) {
 		st.Facts.Units, err = pgx.CollectRows(rows, scanObserved)
 		return err
 	})
+	b.Queue(effectQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+		st.Facts.Effect, err = scanEffect(rows)
+		return err
+	})
 	b.Queue(samplesQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		st.Samples, err = pgx.CollectRows(rows, pgx.RowTo[analysis.Sample])
 		return err
@@ -221,9 +225,13 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 	queueOrders(b, p.Tenant, p.ID, d.Orders)
 	queueLive(b, p.Tenant, p.ID, p.Place(), d.Live)
 	queueHold(b, p, d)
+	queueEffects(b, p.Tenant, d.Effects)
 	rec, recorded := promotion.Recorded(st.Record, st.Release, st.Snapshot, d)
 	if recorded {
-		queueRecord(b, p.Tenant, st.Release.Repository, rec)
+		queueRecord(b, p.Tenant, st.Release.Repository, rec, p.Status.Final())
+	}
+	if st.State.Phase == promotion.Recording && p.Status == promotion.Running {
+		queueProposal(b, p.Tenant, st.Release.Repository, promotion.Proposed(st.Record, st.Release, st.Snapshot, p))
 	}
 	if err := s.queueRows(b, d.Rows); err != nil {
 		return err
@@ -240,6 +248,7 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 	if recorded {
 		queueRecordDue(b, p.Tenant, st.Release.Repository)
 	}
+	queuePullDue(b, p)
 	return send(ctx, tx, b)
 }
 

@@ -12,10 +12,22 @@ import (
 	"hotswap.dev/hotswap/pkg/record"
 )
 
-func queueRecord(b *pgx.Batch, tenant, repository string, r record.Record) {
+// queueRecord says what Git is to say of a slot. When a promotion ended, what its pull
+// request proposed is past.
+func queueRecord(b *pgx.Batch, tenant, repository string, r record.Record, ended bool) {
 	b.Queue(`INSERT INTO records (tenant, environment, deployment, repository, document) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (tenant, environment, deployment) DO UPDATE SET document = excluded.document, repository = excluded.repository, version = records.version + 1`,
-		tenant, r.Environment, r.Deployment, repository, r)
+		ON CONFLICT (tenant, environment, deployment) DO UPDATE SET document = excluded.document, proposal = CASE WHEN $6 THEN NULL ELSE records.proposal END,
+			repository = excluded.repository, version = records.version + 1`,
+		tenant, r.Environment, r.Deployment, repository, r, ended)
+}
+
+// queueProposal says that Git has what a promotion pull request proposed, until the
+// promotion has ended.
+func queueProposal(b *pgx.Batch, tenant, repository string, r record.Record) {
+	nothing := record.Record{Environment: r.Environment, Deployment: r.Deployment, Tenant: r.Tenant}
+	b.Queue(`INSERT INTO records (tenant, environment, deployment, repository, document, proposal) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (tenant, environment, deployment) DO UPDATE SET proposal = excluded.proposal, repository = excluded.repository, version = records.version + 1`,
+		tenant, r.Environment, r.Deployment, repository, nothing, r)
 }
 
 // queueRecordDue makes the records of a repository due to be written. It is the
@@ -45,7 +57,7 @@ func queueRecordedHolds(ctx context.Context, tx pgx.Tx, b *pgx.Batch, tenant, en
 	if r.Holds, err = pgx.CollectRows(rows, pgx.RowToStructByPos[record.Hold]); err != nil {
 		return err
 	}
-	queueRecord(b, tenant, repository, r)
+	queueRecord(b, tenant, repository, r, false)
 	queueRecordDue(b, tenant, repository)
 	return nil
 }
@@ -64,7 +76,18 @@ type Records struct {
 	Tenant, Repository string
 	Tip                string
 	All                []Recorded
+	Proposed           []Proposal
 	Now                time.Time
+}
+
+// A Proposal is what the living pull request of a slot proposes, as long as its
+// promotion has not started: its merge by somebody is the record when the plan is
+// approved, and undone when it is not.
+type Proposal struct {
+	Document  record.Record
+	Promotion string
+	Number    int64
+	Approved  bool
 }
 
 // LoadRecords returns what Git is to say for a claimed repository.
@@ -75,7 +98,14 @@ func (s *Store) LoadRecords(ctx context.Context, c Claim) (Records, error) {
 		b.Queue("SELECT records_tip, now() FROM repositories WHERE (tenant, name) = ($1, $2)", c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
 			return missing(row.Scan(&r.Tip, &r.Now))
 		})
-		b.Queue(`SELECT document, version, recorded, commit FROM records WHERE (tenant, repository) = ($1, $2)
+		b.Queue(`SELECT u.proposal, p.id, u.number, p.phase = 'recording' OR p.progress ? 'approval' FROM pulls u
+			JOIN promotions p ON (p.tenant, p.id) = (u.tenant, u.promotion)
+			WHERE (u.tenant, u.repository) = ($1, $2) AND u.proposal IS NOT NULL AND u.number <> 0 AND p.finished_at IS NULL
+			ORDER BY u.environment, u.deployment`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+			r.Proposed, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Proposal])
+			return err
+		})
+		b.Queue(`SELECT coalesce(proposal, document), version, recorded, commit FROM records WHERE (tenant, repository) = ($1, $2)
 			ORDER BY environment, deployment`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 			r.All, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (x Recorded, err error) {
 				return x, row.Scan(&x.Document, &x.Version, &x.Written, &x.Commit)

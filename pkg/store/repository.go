@@ -320,5 +320,6 @@ func (s *Store) queuePromotion(b *pgx.Batch, d promotion.Decision) error {
 	b.Queue(addDue, p.Tenant, Promotion, p.ID)
 	b.Queue(addDue, p.Tenant, Slot, slotID(p.Place()))
 	queueTransition(b, p.Tenant, *d.Transition)
+	queuePullDue(b, p)
 	return s.queueRows(b, d.Rows)
 }

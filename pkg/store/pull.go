@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hotswap.dev/hotswap/pkg/audit"
+	"hotswap.dev/hotswap/pkg/intent"
+	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/record"
+	"hotswap.dev/hotswap/pkg/target"
+)
+
+// queuePullDue makes the pull request of the promotion's slot due: it shows the
+// promotion as it is now. It locks nothing that a step locks later.
+func queuePullDue(b *pgx.Batch, p promotion.State) {
+	if !p.ByReview() {
+		return
+	}
+	b.Queue(`INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, 'pull', $2, now())
+		ON CONFLICT (tenant, kind, id) DO UPDATE SET pokes = due.pokes + 1, wake_at = least(due.wake_at, now())`, p.Tenant, slotID(p.Place()))
+}
+
+// A Pull is the promotion pull request of a slot: the living one, and what is left
+// to tell on the one that was merged last.
+type Pull struct {
+	Repository string
+	Promotion  string         // that it is for; empty: there is no living one
+	Plan       string         // digest that its head shows
+	Number     int64          // 0: not opened yet
+	URL        string         // for people
+	Head       string         // commit of ours that holds Proposal
+	Proposal   *record.Record // what it proposes
+	Asked      string         // plan that reviewers were asked for
+
+	MergedPromotion string // whose pull request was merged last
+	MergedNumber    int64
+
+	version int64
+}
+
+// A PullStep is what one look at the pull request of a slot is done on.
+type PullStep struct {
+	Tenant   string
+	Place    target.Place
+	Pull     Pull
+	Next     *promotion.State // that waits for reviews, or is being recorded; nil: none
+	Waiting  *promotion.Waiting
+	Snapshot intent.Snapshot
+	Release  promotion.Source
+	Record   *record.Record     // what Git says of the slot, of what ended
+	Merged   *promotion.State   // that the merged pull request was for
+	Then     *promotion.Waiting // that Merged waits for
+	Now      time.Time
+}
+
+const selectPull = `SELECT repository, promotion, plan, number, url, head, proposal, asked, merged_promotion, merged_number, version FROM pulls`
+
+func scanPull(row pgx.Row, p *Pull) error {
+	return row.Scan(&p.Repository, &p.Promotion, &p.Plan, &p.Number, &p.URL, &p.Head, &p.Proposal, &p.Asked, &p.MergedPromotion, &p.MergedNumber, &p.version)
+}
+
+// nextQuery finds the promotion that a slot's pull request is for: the one that is
+// being recorded, else the newest that waits under supersede, the oldest under queue.
+const nextQuery = `SELECT p.id FROM promotions p
+	WHERE (p.tenant, p.environment, p.deployment) = ($1, $2, $3) AND p.finished_at IS NULL AND p.kind <> 'restore'
+	AND coalesce(p.spec #>> '{stage,gates,approval}', '') NOT IN ('', 'operator')
+	AND (p.status IN ('gating', 'queued') OR p.phase = 'recording')
+	ORDER BY p.phase = 'recording' DESC, CASE WHEN p.spec ->> 'concurrency' = 'queue' THEN p.generation ELSE -p.generation END LIMIT 1`
+
+// LoadPull returns what the pull request of a claimed slot is to show.
+func (s *Store) LoadPull(ctx context.Context, c Claim) (PullStep, error) {
+	st := PullStep{Tenant: c.Tenant}
+	st.Place.Environment, st.Place.Deployment, _ = strings.Cut(c.ID, "/")
+	at := []any{c.Tenant, st.Place.Environment, st.Place.Deployment}
+	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue("SELECT now(), (SELECT document FROM records WHERE (tenant, environment, deployment) = ($1, $2, $3))", at...).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&st.Now, &st.Record)
+			st.Now = st.Now.UTC()
+			return err
+		})
+		b.Queue(selectPull+" WHERE (tenant, environment, deployment) = ($1, $2, $3)", at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error { return scanPull(rows, &st.Pull) })
+		})
+		b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, ("+nextQuery+"))", at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error { st.Next = &promotion.State{}; return scanPromotion(rows, st.Next) })
+		})
+		b.Queue(`SELECT r.snapshot, r.digest, r.commit, r.repository, p.waiting_for FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
+			WHERE (p.tenant, p.id) = ($1, (`+nextQuery+"))", at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error {
+				return rows.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Waiting)
+			})
+		})
+		merged := " WHERE (p.tenant, p.id) = ($1, (SELECT merged_promotion FROM pulls WHERE (tenant, environment, deployment) = ($1, $2, $3)))"
+		b.Queue(selectPromotion+merged, at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error { st.Merged = &promotion.State{}; return scanPromotion(rows, st.Merged) })
+		})
+		b.Queue("SELECT p.waiting_for FROM promotions p"+merged, at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error { return rows.Scan(&st.Then) })
+		})
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return st, fmt.Errorf("load pull request of %s: %w", c.ID, err)
+	}
+	return st, nil
+}
+
+// maybe scans the only row of an answer, if there is one.
+func maybe(rows pgx.Rows, scan func() error) error {
+	if rows.Next() {
+		if err := scan(); err != nil {
+			return err
+		}
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+// SavePull stores the pull request of a slot, and wakes the promotion that it is for when
+// what is shown is another than before. [ErrLost] when somebody else stored it meanwhile.
+func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, rows []audit.Row, wake time.Time) error {
+	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue("INSERT INTO pulls (tenant, environment, deployment, repository) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+			c.Tenant, st.Place.Environment, st.Place.Deployment, p.Repository)
+		b.Queue(`UPDATE pulls SET repository = $5, promotion = $6, plan = $7, number = $8, url = $9, head = $10, proposal = $11, asked = $12,
+				merged_promotion = $13, merged_number = $14, version = version + 1
+			WHERE (tenant, environment, deployment) = ($1, $2, $3) AND version = $4`,
+			c.Tenant, st.Place.Environment, st.Place.Deployment, st.Pull.version, p.Repository, p.Promotion, p.Plan, p.Number, p.URL, p.Head,
+			orNull(p.Proposal), p.Asked, p.MergedPromotion, p.MergedNumber).Exec(changesOne)
+		if p.Promotion != "" && (p.Promotion != st.Pull.Promotion || p.Head != st.Pull.Head || p.Number != st.Pull.Number) {
+			b.Queue(pokeOne, c.Tenant, Promotion, p.Promotion)
+		}
+		if err := s.queueRowsOnce(b, rows); err != nil {
+			return err
+		}
+		c.rest(b, wake)
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return fmt.Errorf("pull request of %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// PokePull wakes the pull request of a repository and the promotion that it is for:
+// somebody says that it changed. It is a hint; a number that nobody knows is no error.
+func (s *Store) PokePull(ctx context.Context, tenant, repository string, number int64) error {
+	return s.within(ctx, tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, poke+` FROM pulls u WHERE (u.tenant, u.repository, u.number) = ($1, $2, $3) AND due.tenant = $1
+			AND (due.kind = 'pull' AND due.id = u.environment || '/' || u.deployment OR due.kind = 'promotion' AND due.id = u.promotion)`, tenant, repository, number)
+		return err
+	})
+}
