@@ -85,6 +85,9 @@ func (d *decider) done() Decision {
 		d.State = d.before
 		return d.Decision
 	}
+	if !d.State.reviewed() || d.State.Status != Gating && d.State.Status != Queued {
+		d.Ask = false
+	}
 	d.Transition = &Transition{Promotion: d.before.ID, From: d.before.Version, At: d.now, Event: d.ev, To: outcome(d.State)}
 	if d.State.Status.Final() {
 		d.Waiting, d.Wake = nil, time.Time{}

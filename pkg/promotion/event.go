@@ -161,6 +161,7 @@ type Decision struct {
 	Load       []Load
 	Hold       *Hold // nil: none begins
 	Effects    []Effect
+	Ask        bool // what the reviews come to must be read anew
 	Rows       []audit.Row
 }
 

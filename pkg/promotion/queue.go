@@ -38,8 +38,10 @@ func (d *decider) queued() {
 // unread waits while all that is closed is that the reviews could not be read: it
 // keeps its turn, and starts with nothing that nobody saw.
 func (d *decider) unread() bool {
-	r := d.ev.Facts.Gates.Review
-	if !d.State.reviewed() || r != nil && r.State != ReviewUnread || len(d.closed()) != 1 {
+	if !d.State.reviewed() {
+		return false
+	}
+	if r := d.reviews(); r != nil && r.State != ReviewUnread || len(d.closed()) != 1 {
 		return false
 	}
 	d.waitForGates(d.closed())

@@ -54,9 +54,22 @@ func (s State) Reviewed() string {
 	return ""
 }
 
+// freshReview is for how long what the reviews came to is believed.
+const freshReview = 15 * time.Second
+
+// reviews are what the reviews came to; nil when nobody looked lately. Then it is asked for.
+func (d *decider) reviews() *ReviewFact {
+	r := d.ev.Facts.Gates.Review
+	if r == nil || d.now.Sub(r.At) > freshReview {
+		d.Ask = true
+		return nil
+	}
+	return r
+}
+
 // agreed reports whether the reviews approve this very plan, at this look.
 func (d *decider) agreed() bool {
-	r := d.ev.Facts.Gates.Review
+	r := d.reviews()
 	return r != nil && r.State == ReviewApproved && r.Plan == d.State.Plan && r.Head != "" && r.Pull != 0
 }
 
@@ -67,10 +80,10 @@ func (d *decider) reviewGate() *gate {
 		return nil
 	}
 	g := gate{what: "reviews that approve plan " + short(d.State.Plan), next: d.expiry()}
-	r := d.ev.Facts.Gates.Review
+	r := d.reviews()
 	switch {
 	case r == nil:
-		g.evidence = "the promotion pull request was not looked at yet"
+		g.evidence = "the promotion pull request is being looked at"
 	case r.State == ReviewApproved && r.Plan != d.State.Plan:
 		g.evidence = fmt.Sprintf("the pull request shows plan %s", short(r.Plan))
 	default:
@@ -85,9 +98,12 @@ func (d *decider) reviewGate() *gate {
 // review follows what the reviews came to: it takes down that the plan is approved,
 // or not any more. It reports whether that moved the promotion.
 func (d *decider) review() bool {
-	r, had := d.ev.Facts.Gates.Review, d.State.Progress.Approval
+	if !d.State.reviewed() {
+		return false
+	}
+	r, had := d.reviews(), d.State.Progress.Approval
 	switch {
-	case !d.State.reviewed() || r == nil || r.State == ReviewUnread:
+	case r == nil || r.State == ReviewUnread:
 		return false // what was approved is asked again, and closed until there is an answer
 	case r.State == ReviewRejected:
 		d.become(Rejected, "", "promotion.rejected", r.Says)

@@ -142,10 +142,11 @@ func TestReviewsThatCannotBeReadKeepTheTurnAndOpenNothing(t *testing.T) {
 	s.approve()
 	s.look()
 	s.look()
-	s.facts.Gates.Review = nil
+	s.pass(16 * time.Second)
 	s.look()
 	require.Equal(t, Queued, s.state.Status)
-	require.Equal(t, "the promotion pull request was not looked at yet", s.last.Waiting.Evidence)
+	require.True(t, s.last.Ask, "what was read 16 s ago is read again")
+	require.Equal(t, "the promotion pull request is being looked at", s.last.Waiting.Evidence)
 	require.Equal(t, s.now.Add(lookAgain), s.last.Wake)
 	s.approve()
 	s.look()
@@ -159,6 +160,7 @@ func TestAnApprovalThatIsTakenAwayStartsTheClockAgain(t *testing.T) {
 	s.look()
 	require.NotNil(t, s.state.Progress.Approval)
 	s.pass(48 * time.Hour)
+	s.facts.Gates.Review.At = s.now
 	s.look()
 	require.Equal(t, Gating, s.state.Status, "the clock stops once it is given")
 	s.facts.Gates.Review.State, s.facts.Gates.Review.Says = ReviewPending, "chris's approval was dismissed"
@@ -175,7 +177,7 @@ func TestAnApprovalThatIsTakenAwayStartsTheClockAgain(t *testing.T) {
 
 func TestAReviewThatCountsSaysNo(t *testing.T) {
 	s := reviewedStory(t)
-	s.facts.Gates.Review = &ReviewFact{State: ReviewRejected, Says: "bo asks for changes", Pull: 3, Head: head, Plan: s.state.Plan}
+	s.facts.Gates.Review = &ReviewFact{State: ReviewRejected, Says: "bo asks for changes", Pull: 3, Head: head, Plan: s.state.Plan, At: s.now}
 	s.look()
 	require.Equal(t, Rejected, s.state.Status)
 	require.Equal(t, "bo asks for changes", s.state.Reason)
@@ -233,6 +235,7 @@ func TestAPlanThatMovesTellsWhoseApprovalIsVoid(t *testing.T) {
 	s.look()
 	s.facts.Plan = "plan-2"
 	s.pass(time.Minute)
+	s.facts.Gates.Review.At = s.now
 	s.look()
 	require.Equal(t, "the plan moved from plan-1 to plan-2: the environment was changed; bo and chris agreed to the former one, which counts no more", s.state.Reason)
 	require.Equal(t, s.now, s.state.Progress.Planned)

@@ -77,6 +77,9 @@ func loadStep(ctx context.Context, tx pgx.Tx, c Claim) (Step, error) {
 		st.Facts.Units, err = pgx.CollectRows(rows, scanObserved)
 		return err
 	})
+	b.Queue(reviewQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) error {
+		return maybe(rows, func() error { return rows.Scan(&st.Facts.Gates.Review) })
+	})
 	b.Queue(effectQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		st.Facts.Effect, err = scanEffect(rows)
 		return err
@@ -211,6 +214,9 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 	if d.Transition == nil {
 		b.Queue("UPDATE promotions SET waiting_for = $4 WHERE (tenant, id) = ($1, $2) AND "+versionCondition,
 			p.Tenant, p.ID, p.Version, orNull(d.Waiting)).Exec(changesOne)
+		if d.Ask {
+			queuePullDue(b, p)
+		}
 		c.rest(b, d.Wake)
 		return send(ctx, tx, b)
 	}

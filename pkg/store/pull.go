@@ -29,13 +29,14 @@ func queuePullDue(b *pgx.Batch, p promotion.State) {
 // to tell on the one that was merged last.
 type Pull struct {
 	Repository string
-	Promotion  string         // that it is for; empty: there is no living one
-	Plan       string         // digest that its head shows
-	Number     int64          // 0: not opened yet
-	URL        string         // for people
-	Head       string         // commit of ours that holds Proposal
-	Proposal   *record.Record // what it proposes
-	Asked      string         // plan that reviewers were asked for
+	Promotion  string                // that it is for; empty: there is no living one
+	Plan       string                // digest that its head shows
+	Number     int64                 // 0: not opened yet
+	URL        string                // for people
+	Head       string                // commit of ours that holds Proposal
+	Proposal   *record.Record        // what it proposes
+	Review     *promotion.ReviewFact // what its reviews came to; nil: not read since it is so
+	Asked      string                // plan that reviewers were asked for
 
 	MergedPromotion string // whose pull request was merged last
 	MergedNumber    int64
@@ -53,15 +54,20 @@ type PullStep struct {
 	Snapshot intent.Snapshot
 	Release  promotion.Source
 	Record   *record.Record     // what Git says of the slot, of what ended
+	Living   *promotion.State   // that the living pull request is for
 	Merged   *promotion.State   // that the merged pull request was for
 	Then     *promotion.Waiting // that Merged waits for
 	Now      time.Time
 }
 
-const selectPull = `SELECT repository, promotion, plan, number, url, head, proposal, asked, merged_promotion, merged_number, version FROM pulls`
+// reviewQuery reads what the reviews of a promotion's pull request came to.
+const reviewQuery = `SELECT u.review FROM promotions p JOIN pulls u ON (u.tenant, u.environment, u.deployment, u.promotion) = (p.tenant, p.environment, p.deployment, p.id)
+	WHERE (p.tenant, p.id) = ($1, $2) AND u.review IS NOT NULL AND (p.status IN ('gating', 'queued') OR p.phase = 'recording')`
+
+const selectPull = `SELECT repository, promotion, plan, number, url, head, proposal, review, asked, merged_promotion, merged_number, version FROM pulls`
 
 func scanPull(row pgx.Row, p *Pull) error {
-	return row.Scan(&p.Repository, &p.Promotion, &p.Plan, &p.Number, &p.URL, &p.Head, &p.Proposal, &p.Asked, &p.MergedPromotion, &p.MergedNumber, &p.version)
+	return row.Scan(&p.Repository, &p.Promotion, &p.Plan, &p.Number, &p.URL, &p.Head, &p.Proposal, &p.Review, &p.Asked, &p.MergedPromotion, &p.MergedNumber, &p.version)
 }
 
 // nextQuery finds the promotion that a slot's pull request is for: the one that is
@@ -96,6 +102,9 @@ func (s *Store) LoadPull(ctx context.Context, c Claim) (PullStep, error) {
 				return rows.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Waiting)
 			})
 		})
+		b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, (SELECT promotion FROM pulls WHERE (tenant, environment, deployment) = ($1, $2, $3)))", at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error { st.Living = &promotion.State{}; return scanPromotion(rows, st.Living) })
+		})
 		merged := " WHERE (p.tenant, p.id) = ($1, (SELECT merged_promotion FROM pulls WHERE (tenant, environment, deployment) = ($1, $2, $3)))"
 		b.Queue(selectPromotion+merged, at...).Query(func(rows pgx.Rows) error {
 			return maybe(rows, func() error { st.Merged = &promotion.State{}; return scanPromotion(rows, st.Merged) })
@@ -122,19 +131,19 @@ func maybe(rows pgx.Rows, scan func() error) error {
 	return rows.Err()
 }
 
-// SavePull stores the pull request of a slot, and wakes the promotion that it is for when
-// what is shown is another than before. [ErrLost] when somebody else stored it meanwhile.
+// SavePull stores the pull request of a slot, and wakes the promotion that it is for: what
+// the reviews come to was read just now. [ErrLost] when somebody else stored it meanwhile.
 func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, rows []audit.Row, wake time.Time) error {
 	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue("INSERT INTO pulls (tenant, environment, deployment, repository) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
 			c.Tenant, st.Place.Environment, st.Place.Deployment, p.Repository)
 		b.Queue(`UPDATE pulls SET repository = $5, promotion = $6, plan = $7, number = $8, url = $9, head = $10, proposal = $11, asked = $12,
-				merged_promotion = $13, merged_number = $14, version = version + 1
+				merged_promotion = $13, merged_number = $14, review = $15, version = version + 1
 			WHERE (tenant, environment, deployment) = ($1, $2, $3) AND version = $4`,
 			c.Tenant, st.Place.Environment, st.Place.Deployment, st.Pull.version, p.Repository, p.Promotion, p.Plan, p.Number, p.URL, p.Head,
-			orNull(p.Proposal), p.Asked, p.MergedPromotion, p.MergedNumber).Exec(changesOne)
-		if p.Promotion != "" && (p.Promotion != st.Pull.Promotion || p.Head != st.Pull.Head || p.Number != st.Pull.Number) {
+			orNull(p.Proposal), p.Asked, p.MergedPromotion, p.MergedNumber, orNull(p.Review)).Exec(changesOne)
+		if p.Promotion != "" {
 			b.Queue(pokeOne, c.Tenant, Promotion, p.Promotion)
 		}
 		if err := s.queueRowsOnce(b, rows); err != nil {

@@ -18,7 +18,8 @@ const headSHA = "7f3a9c0011223344556677889900aabbccddeeff"
 func (b *base) reviewed(n int) {
 	b.t.Helper()
 	b.promotions(n)
-	b.sql(`UPDATE promotions SET spec = jsonb_set(spec, '{instance,digest}', '"sha256:1"') || '{"stage": {"name": "qa", "environment": "qa", "gates": {"approval": "sre"}}}'`)
+	b.sql(`UPDATE promotions SET spec = jsonb_set(spec, '{instance,digest}', '"sha256:1"') || '{"stage": {"name": "qa", "environment": "qa", "gates": {"approval": "sre"}}}',
+		progress = jsonb_build_object('asked', now())`)
 }
 
 // step decides on a claimed promotion whose reviews say what they say.
@@ -28,7 +29,9 @@ func (b *base) step(id string, r *promotion.ReviewFact) promotion.Decision {
 	c := b.claim(b.store, 1, time.Minute, store.Promotion)[0]
 	require.Equal(b.t, id, c.ID)
 	d, err := b.store.Advance(b.t.Context(), c, func(s store.Step) (promotion.Decision, error) {
-		s.Facts.Gates.Review = r
+		if s.Facts.Gates.Review = r; r != nil {
+			r.At = s.Now
+		}
 		if len(s.Facts.Candidates) == 0 && s.State.Status == promotion.Queued {
 			s.Facts.Candidates = []promotion.Candidate{{Node: "a"}}
 		}
@@ -116,6 +119,30 @@ func TestThePullRequestOfASlotIsForTheOneThatIsNext(t *testing.T) {
 	require.Equal(t, "p2", next(), "what is being recorded")
 	b.sql("UPDATE promotions SET status = 'running', phase = 'preparing'")
 	require.Empty(t, next())
+}
+
+func TestReviewsThatWereReadLongAgoAreAskedForAgain(t *testing.T) {
+	b := newBase(t, 2)
+	b.reviewed(1)
+	look := func() promotion.Decision {
+		b.sql("UPDATE due SET wake_at = now(), lease_until = NULL WHERE kind = 'promotion'")
+		d, err := b.store.Advance(t.Context(), b.claim(b.store, 1, time.Minute, store.Promotion)[0], look)
+		require.NoError(t, err)
+		return d
+	}
+	require.True(t, look().Ask)
+	require.Equal(t, 1, ask[int](b, "SELECT count(*)::int FROM due WHERE kind = 'pull'"))
+	b.sql("UPDATE due SET wake_at = now() + interval '1 hour' WHERE kind = 'pull'")
+	b.sql(`INSERT INTO pulls (tenant, environment, deployment, repository, promotion, review)
+		SELECT 'acme', 'qa', 'd1', 'deploy', 'p1', jsonb_build_object('state', 'pending', 'says', 'bo is missing', 'at', now())`)
+	d := look()
+	require.False(t, d.Ask)
+	require.Equal(t, "bo is missing", d.Waiting.Evidence)
+	b.sql(`UPDATE pulls SET review = review || jsonb_build_object('at', now() - interval '16 seconds')`)
+	require.True(t, look().Ask)
+	require.Equal(t, 1, ask[int](b, "SELECT count(*)::int FROM due WHERE kind = 'pull' AND wake_at <= now()"))
+	b.sql(`UPDATE pulls SET promotion = 'p9', review = review || jsonb_build_object('at', now())`)
+	require.True(t, look().Ask, "those are of another promotion's pull request")
 }
 
 func TestThePullRequestOfASlotIsStoredOnceAndWakesItsPromotion(t *testing.T) {

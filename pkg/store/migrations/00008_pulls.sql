@@ -36,6 +36,7 @@ CREATE TABLE pulls (
   url         text NOT NULL DEFAULT '',
   head        text NOT NULL DEFAULT '',
   proposal    jsonb,                    -- record that the head shows
+  review      jsonb,                    -- what the reviews came to when they were read last
   asked       text NOT NULL DEFAULT '', -- plan that reviewers were asked for
   merged_promotion text NOT NULL DEFAULT '',
   merged_number    bigint NOT NULL DEFAULT 0,
