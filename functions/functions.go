@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"hotswap.dev/hotswap/functions/advance"
+	apifunction "hotswap.dev/hotswap/functions/api"
 	"hotswap.dev/hotswap/functions/deliver"
 	forgewebhook "hotswap.dev/hotswap/functions/forge-webhook"
 	"hotswap.dev/hotswap/functions/nodes"
 	"hotswap.dev/hotswap/functions/validate"
+	"hotswap.dev/hotswap/pkg/api"
 	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/engine"
 	"hotswap.dev/hotswap/pkg/function"
@@ -23,6 +25,7 @@ type Deps struct {
 	Store      *store.Store
 	Engine     *engine.Engine
 	Authorizer *auth.Authorizer
+	Tokens     *auth.Tokens                               // prove who asks the api
 	Secrets    nodes.Secrets                              // that orders refer to; nil: none
 	Hooks      forgewebhook.Hooks                         // finds the secrets of a webhook
 	Hint       func(ctx context.Context, function string) // "look now", ≤ 50 ms, may be lost
@@ -45,7 +48,8 @@ func All(d Deps) map[string]http.Handler {
 				return d.Store.Lease(ctx, "advance", invocation, t)
 			},
 		}), function.Limits{}),
-		"deliver": host("deliver", deliver.New(d.Engine.Deliver), function.Limits{}),
+		"deliver": host("deliver", deliver.New(d.Engine.Deliver, d.Hint), function.Limits{}),
+		"api":     host("api", apifunction.New(api.Deps{Engine: d.Engine, Store: d.Store, Authorizer: d.Authorizer, Tokens: d.Tokens, Hint: d.Hint}), function.Limits{Deadline: 15 * time.Second}),
 		"nodes": host("nodes", nodes.New(nodes.Config{
 			Fleet: d.Store, Authorize: d.Authorizer.Authorize, Hint: d.Hint, Now: time.Now, Secrets: d.Secrets,
 		}), function.Limits{Concurrency: 4096}),

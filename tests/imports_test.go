@@ -15,15 +15,15 @@ const module = "hotswap.dev/hotswap/"
 var order = []string{
 	"schemas", "pipelines",
 	// the domain: pure
-	"pkg/canonical", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/promotion",
+	"pkg/canonical", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/approval", "pkg/promotion",
 	// ports and their adapters
 	"pkg/secret", "pkg/store", "pkg/forge", "pkg/gitrepo", "pkg/metric",
 	// the application
-	"pkg/auth", "pkg/engine",
+	"pkg/auth", "pkg/engine", "pkg/api",
 	// the hosts
 	"pkg/function", "pkg/platform", "pkg/node",
 	// what is put together from them
-	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/deliver", "functions/nodes", "functions",
+	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/deliver", "functions/nodes", "functions/api", "functions",
 	"tests/load/constant", "cmd/hotswap",
 }
 
@@ -36,6 +36,7 @@ var pure = map[string][]string{
 	"pkg/strategy":  {},
 	"pkg/analysis":  {},
 	"pkg/record":    {"gopkg.in/yaml.v3"},
+	"pkg/approval":  {},
 	"pkg/audit":     {"golang.org/x/mod/sumdb/tlog", "golang.org/x/mod/sumdb/note"},
 	"pkg/promotion": {},
 }

@@ -37,7 +37,7 @@ func rootCommand() *cobra.Command {
 		boardCommand(), statusCommand(), watchCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
 		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), secretCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),
-		nodeCommand(), joinTokenCommand(), moduleCommand(),
+		nodeCommand(), joinTokenCommand(), tokenCommand(), moduleCommand(),
 	)
 	return root
 }

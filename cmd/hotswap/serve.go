@@ -187,7 +187,9 @@ func (s *server) prepare(ctx context.Context) error {
 	}
 	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
 	all := functions.All(functions.Deps{
-		Store: s.store, Engine: e, Authorizer: authorizer, Secrets: local, Hooks: s.hooks, Hint: hint,
+		Store: s.store, Engine: e, Authorizer: authorizer, Secrets: local,
+		Tokens: auth.NewTokens(s.secrets.Tokens.Private(), nil, time.Now),
+		Hooks:  s.hooks, Hint: hint,
 	})
 	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
 	s.gateway = platform.Gateway(all, http.StripPrefix("/git", git))

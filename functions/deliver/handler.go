@@ -1,6 +1,6 @@
-// Package deliver writes to the outside what was decided: today the records of
-// releases, on a branch of the repository. A call means "look now" and carries
-// nothing else.
+// Package deliver does outside what was decided: records of releases on a branch of
+// the repository, promotion pull requests, and their merges. A call means "look now"
+// and carries nothing else.
 package deliver
 
 import (
@@ -11,7 +11,7 @@ import (
 )
 
 // New returns the function's handler. Work takes the steps that are due and says
-// how many it took.
-func New(work func(ctx context.Context) (int, error)) http.Handler {
-	return function.Worker("deliver", work, func(context.Context) {})
+// how many it took; hint wakes advance, which waits for what came of them.
+func New(work func(ctx context.Context) (int, error), hint func(ctx context.Context, function string)) http.Handler {
+	return function.Worker("deliver", work, func(ctx context.Context) { hint(ctx, "advance") })
 }

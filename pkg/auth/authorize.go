@@ -55,6 +55,7 @@ const (
 	EpochRaise      Action = "epoch.raise" // the database was restored from a backup
 	SlotClean       Action = "slot.clean"
 	JoinTokenCreate Action = "join-token.create"
+	TokenCreate     Action = "token.create" // a bearer token of somebody
 	NodeRemove      Action = "node.remove"
 	NodeWanted      Action = "node.wanted"  // a node asks what it should run
 	NodeReport      Action = "node.report"  // a node says what it sees
@@ -81,7 +82,7 @@ func rules(a Action) (rule, bool) {
 		return rule{roles: []Role{Admin, Deployer}}, true
 	case AuditRead:
 		return rule{roles: []Role{Admin}, record: true}, true
-	case SecretSet, SecretList, SlotClean, JoinTokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise:
+	case SecretSet, SecretList, SlotClean, JoinTokenCreate, TokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise:
 		return rule{roles: []Role{Admin}}, true
 	case NodeWanted, NodeReport, NodeSecrets:
 		return rule{roles: []Role{Node}}, true

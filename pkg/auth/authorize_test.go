@@ -60,6 +60,7 @@ var policy = map[auth.Action]struct {
 	auth.NodeSecrets:     {"node", false},
 	auth.SlotClean:       {"admin", false},
 	auth.JoinTokenCreate: {"admin", false},
+	auth.TokenCreate:     {"admin", false},
 	auth.NodeRemove:      {"admin", false},
 	auth.NodeWanted:      {"node", false},
 	auth.NodeReport:      {"node", false},

@@ -25,6 +25,16 @@ func (w *world) exec(sql string, args ...any) {
 	require.NoError(w.t, err, sql)
 }
 
+// ask reads one text as the superuser.
+func (w *world) ask(sql string, args ...any) (text string) {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.db.AdminDSN())
+	require.NoError(w.t, err)
+	defer conn.Close(w.t.Context())
+	require.NoError(w.t, conn.QueryRow(w.t.Context(), sql, args...).Scan(&text), sql)
+	return text
+}
+
 // deliver puts a delivery into the inbox; a nil body was too large to keep.
 func (w *world) deliver(id, event string, body []byte) {
 	w.t.Helper()

@@ -27,15 +27,15 @@ type Rollback struct {
 // deployment or environment. [store.ErrConflict]: a promotion runs there, or is
 // going back already. [promotion.ErrNoFormer]: nothing to go back to.
 func (e *Engine) Rollback(ctx context.Context, r Rollback) (ids []string, err error) {
-	err = e.store.Restore(ctx, r.Tenant, r.Deployment, r.Environments, func(slots []store.Slotted) ([]store.Beginning, error) {
+	ids, err = e.store.Restore(ctx, r.Tenant, r.Deployment, r.Environments, func(slots []store.Slotted) ([]store.Beginning, error) {
 		var out []store.Beginning
-		ids = nil
+		after := ""
 		for _, sl := range slots {
-			d, err := r.restore(ctx, sl, last(ids))
+			d, err := r.restore(ctx, sl, after)
 			if err != nil {
 				return nil, fmt.Errorf("environment %s: %w", sl.Environment, err)
 			}
-			ids = append(ids, d.State.ID)
+			after = d.State.ID
 			out = append(out, store.Beginning{Decision: d})
 		}
 		return out, nil
@@ -45,13 +45,6 @@ func (e *Engine) Rollback(ctx context.Context, r Rollback) (ids []string, err er
 	}
 	e.sequence(ctx, map[string]bool{r.Tenant: true})
 	return ids, nil
-}
-
-func last(ids []string) string {
-	if len(ids) == 0 {
-		return ""
-	}
-	return ids[len(ids)-1]
 }
 
 // restore is the first decision of the restore of one slot.
@@ -88,8 +81,8 @@ func (r Rollback) restore(ctx context.Context, sl store.Slotted, after string) (
 // Retry begins another attempt of a stage whose newest one has ended without
 // success, for a person who may. It answers the promotion's id.
 // [promotion.ErrNotNow] when the stage has no such attempt, or it is open.
-func (e *Engine) Retry(ctx context.Context, tenant, release, stage string, by audit.Actor, reason string) (id string, err error) {
-	err = e.store.Retry(ctx, tenant, release, func(s store.ReleaseStep) (store.ReleaseResult, error) {
+func (e *Engine) Retry(ctx context.Context, tenant, release, stage string, by audit.Actor, reason string) (string, error) {
+	ids, err := e.store.Retry(ctx, tenant, release, func(s store.ReleaseStep) (store.ReleaseResult, error) {
 		st, ok := promotion.StageOf(s.Snapshot.Pipeline, stage)
 		i := slices.IndexFunc(s.Stages, func(have promotion.StageStatus) bool { return have.Stage == stage })
 		switch {
@@ -105,7 +98,6 @@ func (e *Engine) Retry(ctx context.Context, tenant, release, stage string, by au
 		if err != nil {
 			return store.ReleaseResult{}, err
 		}
-		id = d.State.ID
 		return store.ReleaseResult{
 			Started: []promotion.Decision{d}, State: promotion.ReleaseOpen, Wake: s.Now,
 			Waiting: &promotion.Waiting{What: "the end of stage " + stage, Since: s.Now, Next: s.Now, Command: "hotswap status"},
@@ -115,7 +107,7 @@ func (e *Engine) Retry(ctx context.Context, tenant, release, stage string, by au
 		return "", err
 	}
 	e.sequence(ctx, map[string]bool{tenant: true})
-	return id, nil
+	return ids[0], nil
 }
 
 func stages(s store.ReleaseStep) string {

@@ -52,6 +52,7 @@ type Secrets struct {
 	APIAdmin        secret.Secret // token of the first administrator; file api-admin
 	FunctionCall    SigningKey    // signs calls between functions; file function-call
 	Audit           SigningKey    // signs audit rows and checkpoints; file audit-signing
+	Tokens          SigningKey    // signs bearer tokens; file token-signing
 }
 
 // LoadSecrets reads the secrets and makes those that are missing; two processes that start together get the same
@@ -72,6 +73,7 @@ func (d DataDir) LoadSecrets() (Secrets, error) {
 	token("api-admin", &s.APIAdmin)
 	key("function-call", &s.FunctionCall)
 	key("audit-signing", &s.Audit)
+	key("token-signing", &s.Tokens)
 	previous, err := d.Optional("webhook.previous")
 	s.WebhookPrevious, problems = previous, append(problems, err)
 	if err := errors.Join(problems...); err != nil {

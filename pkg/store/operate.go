@@ -44,15 +44,15 @@ type Beginning struct {
 }
 
 // Restore locks the slots of a deployment in the given environments, in order,
-// lets decide say what begins, and stores all of it or nothing. [ErrNotFound]
-// when there is no such slot.
-func (s *Store) Restore(ctx context.Context, tenant, deployment string, environments []string, decide func([]Slotted) ([]Beginning, error)) error {
-	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+// lets decide say what begins, and stores all of it or nothing. It answers the ids of
+// the promotions. [ErrNotFound] when there is no such slot. See [WithOnce].
+func (s *Store) Restore(ctx context.Context, tenant, deployment string, environments []string, decide func([]Slotted) ([]Beginning, error)) ([]string, error) {
+	ids, err := s.withinOnce(ctx, tenant, func(tx pgx.Tx) (ids []string, err error) {
 		locked := map[string]Slotted{}
 		for _, env := range slices.Sorted(slices.Values(environments)) { // one order for all: nobody waits in a circle
 			sl, err := lockSlot(ctx, tx, tenant, env, deployment)
 			if err != nil {
-				return fmt.Errorf("slot %s/%s: %w", env, deployment, err)
+				return nil, fmt.Errorf("slot %s/%s: %w", env, deployment, err)
 			}
 			locked[env] = sl
 		}
@@ -62,23 +62,24 @@ func (s *Store) Restore(ctx context.Context, tenant, deployment string, environm
 		}
 		begin, err := decide(slots)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b := &pgx.Batch{}
 		for _, x := range begin {
 			if err := s.queuePromotion(b, x.Decision); err != nil {
-				return err
+				return nil, err
 			}
 			if err := s.queueRows(b, x.Rows); err != nil {
-				return err
+				return nil, err
 			}
+			ids = append(ids, x.Decision.State.ID)
 		}
-		return send(ctx, tx, b)
+		return ids, send(ctx, tx, b)
 	})
 	if err != nil {
-		return fmt.Errorf("roll back %s: %w", deployment, err)
+		return nil, fmt.Errorf("roll back %s: %w", deployment, err)
 	}
-	return nil
+	return ids, nil
 }
 
 func lockSlot(ctx context.Context, tx pgx.Tx, tenant, environment, deployment string) (Slotted, error) {
@@ -129,38 +130,39 @@ func loadPast(ctx context.Context, tx pgx.Tx, tenant, release string, kind promo
 
 // Retry reads a release as [Store.AdvanceRelease] does, whatever its state, lets
 // decide say which attempt begins, and opens the release again.
-func (s *Store) Retry(ctx context.Context, tenant, release string, decide func(ReleaseStep) (ReleaseResult, error)) error {
-	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+func (s *Store) Retry(ctx context.Context, tenant, release string, decide func(ReleaseStep) (ReleaseResult, error)) ([]string, error) {
+	ids, err := s.withinOnce(ctx, tenant, func(tx pgx.Tx) (ids []string, err error) {
 		c := Claim{Tenant: tenant, Kind: Release, ID: release}
 		if _, err := tx.Exec(ctx, "SELECT FROM releases WHERE (tenant, id) = ($1, $2) FOR UPDATE", tenant, release); err != nil {
-			return err
+			return nil, err
 		}
 		st, err := loadRelease(ctx, tx, c)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		res, err := decide(st)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b := &pgx.Batch{}
 		b.Queue("UPDATE releases SET state = $4, waiting_for = $5, version = version + 1 WHERE (tenant, id) = ($1, $2) AND "+versionCondition,
 			tenant, release, st.version, res.State, orNull(res.Waiting)).Exec(changesOne)
 		for _, d := range res.Started {
 			if err := s.queuePromotion(b, d); err != nil {
-				return err
+				return nil, err
 			}
+			ids = append(ids, d.State.ID)
 		}
 		if err := s.queueRows(b, res.Rows); err != nil {
-			return err
+			return nil, err
 		}
 		b.Queue("INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", tenant, Release, release, res.Wake)
-		return send(ctx, tx, b)
+		return ids, send(ctx, tx, b)
 	})
 	if err != nil {
-		return fmt.Errorf("retry release %s: %w", release, err)
+		return nil, fmt.Errorf("retry release %s: %w", release, err)
 	}
-	return nil
+	return ids, nil
 }
 
 // A HoldRow is a hold as lists show it.

@@ -364,24 +364,24 @@ func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision, before pr
 // for what its state does not allow.
 func (s *Store) Act(ctx context.Context, tenant, id string, decide func(Step) (promotion.Decision, error)) (promotion.Decision, error) {
 	var d promotion.Decision
-	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+	_, err := s.withinOnce(ctx, tenant, func(tx pgx.Tx) ([]string, error) {
 		c := Claim{Tenant: tenant, Kind: Promotion, ID: id}
 		// A step locks the promotion before its due row, and so does this: the other way round they would wait for each other.
 		if _, err := tx.Exec(ctx, "SELECT FROM promotions WHERE (tenant, id) = ($1, $2) FOR UPDATE", tenant, id); err != nil {
-			return err
+			return nil, err
 		}
 		err := tx.QueryRow(ctx, "SELECT fence, pokes FROM due WHERE (tenant, kind, id) = ($1, $2, $3) FOR UPDATE", tenant, Promotion, id).Scan(&c.Fence, &c.Pokes)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return err
+			return nil, err
 		}
 		step, err := loadStep(ctx, tx, c)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if d, err = decide(step); err != nil {
-			return err
+			return nil, err
 		}
-		return s.commit(ctx, tx, c, step, d)
+		return []string{id}, s.commit(ctx, tx, c, step, d)
 	})
 	if err != nil {
 		return promotion.Decision{}, fmt.Errorf("promotion %s: %w", id, err)

@@ -53,6 +53,22 @@ func (s *Store) Promotions(ctx context.Context, tenant string, limit int) ([]Pro
 	return out, nil
 }
 
+// Promotion returns one promotion as lists show it; [ErrNotFound] when there is none.
+func (s *Store) Promotion(ctx context.Context, tenant, id string) (p PromotionRow, err error) {
+	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, selectPromotionRow+" WHERE (tenant, id) = ($1, $2)", tenant, id)
+		if err != nil {
+			return err
+		}
+		p, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[PromotionRow])
+		return missing(err)
+	})
+	if err != nil {
+		return p, fmt.Errorf("promotion %s: %w", id, err)
+	}
+	return p, nil
+}
+
 // Statuses returns what was said about commits of a repository, newest first.
 func (s *Store) Statuses(ctx context.Context, tenant, repository string, limit int) ([]CommitStatus, error) {
 	var out []CommitStatus
