@@ -27,6 +27,7 @@ check: ## formatting, vet, staticcheck, tidy, and all tests with the race detect
 	@tests/need.sh go git postgres cc psql curl prometheus ssh-keygen
 	@tests/static.sh
 	$(GO) test -race -shuffle=on -timeout 14m ./...
+	@$(MAKE) --no-print-directory simulate
 
 test-crash: ## cut every round trip of a release, and catch the mutants (minutes)
 	@tests/need.sh go git postgres

@@ -15,9 +15,10 @@
 // at most alpha, however often one looks (Ville's inequality). This is the test of
 // rates under an observed, varying split of Lindon and Malek, "Anytime-Valid
 // Inference for Multinomial Count Data", NeurIPS 2022, with a finite mixture and
-// one side. Incidents that both arms share change nothing in it. One unit that
-// suffers alone, for reasons that are not the version's, is taken for harm: bigger
-// first waves are the remedy.
+// one side. Incidents that both arms share change nothing in it. How much the arms
+// fluctuate on their own is learned from the hour before the change, see [Dispersion],
+// and divides the evidence. One unit that suffers alone for the first time is taken
+// for harm: bigger first waves are the remedy.
 //
 // Slowness is the same test on another event: an answer slower than nine in ten of
 // the others' so far.

@@ -38,20 +38,22 @@ func (b *Bets) Add(share, failed, others, tolerated float64) {
 // pastCapital is the capital of bets on the whole of what was seen against a rate of failures from the
 // past that was bounded above: n requests, failed of them failures. Unlike Add it
 // is told the totals so far, each time anew.
-func pastCapital(n, failed, rate, tolerated float64) float64 {
+func pastCapital(n, failed, rate, tolerated, dispersion float64) float64 {
 	var total float64
 	for _, strength := range strengths {
 		expected := n * rate * tolerated
-		total += math.Exp(min(failed*math.Log(strength)-expected*(strength-1), 700))
+		total += math.Exp(min((failed*math.Log(strength)-expected*(strength-1))/dispersion, 700))
 	}
 	return total / float64(len(strengths))
 }
 
 // Capital returns what the bets are worth: the evidence against "no worse".
-func (b *Bets) Capital() float64 {
+// Dispersion, at least 1, is by how much more the arms fluctuate on their own than
+// chance has it, see [Dispersion]: so many times as much says as little.
+func (b *Bets) Capital(dispersion float64) float64 {
 	var total float64
 	for _, l := range b.log {
-		total += math.Exp(min(l, 700))
+		total += math.Exp(min(l/dispersion, 700))
 	}
 	return total / float64(len(strengths))
 }

@@ -14,10 +14,12 @@ import (
 // Arms are the units that run the release, and the others.
 type Arms struct{ Changed, Others []string }
 
-// A MetricSeries is a metric that was read elsewhere: counters of the two arms.
+// A MetricSeries is a metric that was read elsewhere: counters of the two arms, and of
+// the same units before the change.
 type MetricSeries struct {
-	Name            string
-	Changed, Others []Point
+	Name                    string
+	Changed, Others         []Point
+	ChangedPast, OthersPast []Point
 }
 
 // A Point is one reading of an arm's counters. It may be anything that a server
@@ -42,11 +44,13 @@ const slowShare = 0.1
 // healthy when the wave was watched for long enough, the changed units answered
 // enough requests, every metric was read, and none is harmful.
 func Compare(s Spec, a Arms, instance string, wave, waves int, samples []Sample, extra []MetricSeries, since, now time.Time) Result {
+	former := func(x string) bool { return x != instance }
 	w := watched{
-		changed: armOf(samples, a.Changed, func(x string) bool { return x == instance }, since, now),
-		others:  armOf(samples, a.Others, func(x string) bool { return x != instance }, since, now),
-		past:    armOf(samples, a.Changed, func(x string) bool { return x != instance }, time.Time{}, since),
-		alone:   len(a.Others) == 0,
+		changed:    armOf(samples, a.Changed, func(x string) bool { return x == instance }, since, now),
+		others:     armOf(samples, a.Others, former, since, now),
+		past:       armOf(samples, a.Changed, former, time.Time{}, since),
+		othersPast: armOf(samples, a.Others, former, time.Time{}, since),
+		alone:      len(a.Others) == 0,
 	}
 	var results []MetricResult
 	for _, m := range s.Metrics {
@@ -58,7 +62,11 @@ func Compare(s Spec, a Arms, instance string, wave, waves int, samples []Sample,
 				results = append(results, MetricResult{Name: m.Name, Verdict: Insufficient, Needed: 1 / alpha, Detail: m.Name + " could not be read from " + m.Prometheus.Source})
 				continue
 			}
-			seen = watched{changed: pointSpans(extra[i].Changed), others: pointSpans(extra[i].Others)}
+			x := extra[i]
+			seen = watched{
+				changed: pointSpans(x.Changed), others: pointSpans(x.Others),
+				past: pointSpans(x.ChangedPast), othersPast: pointSpans(x.OthersPast), alone: w.alone,
+			}
 		}
 		results = append(results, seen.judge(s, m, alpha))
 	}
@@ -89,10 +97,10 @@ func (s Spec) conclude(results []MetricResult, watchedFor time.Duration) Result 
 	return r
 }
 
-// watched is what was seen of the arms.
+// watched is what was seen of the arms, and of the same units before the change.
 type watched struct {
-	changed, others, past []span
-	alone                 bool // there are no others
+	changed, others, past, othersPast []span
+	alone                             bool // there are no others
 }
 
 // armOf returns the spans of an arm's units that lie between two times.
@@ -142,14 +150,18 @@ func (w watched) judge(s Spec, m intent.Metric, alpha float64) MetricResult {
 	if m.Type == intent.MetricLatency {
 		fails, tolerated = slow(s, others), slower
 	}
+	dispersion := Dispersion(w.deviations(s, m))
 	switch {
 	case w.alone && others.requests > 0:
 		bound := upperRate(others.requests, fails(others), alpha/2)
-		r.Evidence, r.Needed = pastCapital(total.requests, fails(total), bound, tolerated), 2/alpha
+		r.Evidence, r.Needed = pastCapital(total.requests, fails(total), bound, tolerated, dispersion), 2/alpha
 	case !w.alone:
-		r.Evidence = w.play(s, m, tolerated)
+		r.Evidence = w.play(s, m, tolerated, dispersion)
 	}
 	r.Detail = detail(m, total, others, fails, w.alone)
+	if dispersion > 1 {
+		r.Detail += fmt.Sprintf(" (before the change these units fluctuated %.2g times as much as chance does)", dispersion)
+	}
 	switch {
 	case r.Evidence >= r.Needed:
 		r.Verdict = Harmful
@@ -177,7 +189,7 @@ func (c counts) readable(m intent.Metric) float64 {
 
 // play bets span by span. What counts as slow in a span is fixed by what the
 // others answered before it.
-func (w watched) play(s Spec, m intent.Metric, tolerated float64) float64 {
+func (w watched) play(s Spec, m intent.Metric, tolerated, dispersion float64) float64 {
 	var bets Bets
 	var before counts
 	for _, round := range rounds(w.changed, w.others, s.Interval) {
@@ -190,11 +202,46 @@ func (w watched) play(s Spec, m intent.Metric, tolerated float64) float64 {
 		}
 		before.add(round.others)
 	}
-	return bets.Capital()
+	return bets.Capital(dispersion)
 }
 
+// deviations are how far the units were off what chance has them, before they were
+// changed: against the others, or where there are none against their own rate.
+func (w watched) deviations(s Spec, m intent.Metric) []Deviation {
+	fails := func(c counts) float64 { return c.failures }
+	if m.Type == intent.MetricLatency {
+		fails = slow(s, sum(w.othersPast))
+		if w.alone {
+			fails = slow(s, sum(w.past))
+		}
+	}
+	var out []Deviation
+	if w.alone {
+		all := sum(w.past)
+		rate := fails(all) / all.requests
+		for _, x := range w.past {
+			expected := x.requests * rate
+			out = append(out, Deviation{At: x.to, Off: fails(x.counts) - expected, Variance: expected})
+		}
+		return out
+	}
+	for _, r := range rounds(w.past, w.othersPast, pastInterval) {
+		if all := r.changed.requests + r.others.requests; all > 0 {
+			out = append(out, SplitDeviation(r.at, r.changed.requests/all, fails(r.changed), fails(r.others)))
+		}
+	}
+	return out
+}
+
+// pastInterval is how long the spans are in which the past is put together: units are
+// read once in a minute while nothing is changed.
+const pastInterval = time.Minute
+
 // A round is what both arms did in one interval.
-type round struct{ changed, others counts }
+type round struct {
+	at              time.Time // beginning of the interval
+	changed, others counts
+}
 
 // rounds puts the spans of both arms into intervals by the time of their end. An
 // interval in which one of the arms answered nothing says nothing.
@@ -204,7 +251,7 @@ func rounds(changed, others []span, interval time.Duration) []round {
 		for _, x := range spans {
 			key := x.to.UnixNano() / int64(interval)
 			if at[key] == nil {
-				at[key] = &round{}
+				at[key] = &round{at: time.Unix(0, key*int64(interval)).UTC()}
 			}
 			arm(at[key]).add(x.counts)
 		}

@@ -55,7 +55,7 @@ func (p *play) found(looks int, needed float64) int {
 	for i := range looks {
 		failed, others := p.look()
 		bets.Add(p.share, failed, others, 1)
-		if bets.Capital() >= needed {
+		if bets.Capital(1) >= needed {
 			return i + 1
 		}
 	}

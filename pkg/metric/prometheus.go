@@ -83,8 +83,22 @@ func (p *Prometheus) Read(ctx context.Context, m intent.Metric, v Vars, since, n
 	if err != nil {
 		return analysis.MetricSeries{}, fmt.Errorf("metric %s from %s: %w", m.Name, p.name, err)
 	}
-	return analysis.MetricSeries{Name: m.Name, Changed: changed, Others: others}, nil
+	out := analysis.MetricSeries{Name: m.Name, Changed: changed, Others: others}
+	if r.window.end.Before(r.window.start) { // nothing to hold against it yet
+		return out, nil
+	}
+	r.window = newWindow(since.Add(-past), since.Add(settle), time.Minute)
+	if out.ChangedPast, err = r.arm(ctx, v.Changed); err == nil {
+		out.OthersPast, err = r.arm(ctx, v.Others)
+	}
+	if err != nil {
+		return analysis.MetricSeries{}, fmt.Errorf("the past of metric %s from %s: %w", m.Name, p.name, err)
+	}
+	return out, nil
 }
+
+// past is how long before the change the same units are looked at.
+const past = time.Hour
 
 // patience is how long a reading may take.
 func patience(ctx context.Context) time.Duration {

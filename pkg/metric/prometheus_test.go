@@ -36,6 +36,11 @@ var arms = Vars{Changed: []string{"a"}, Others: []string{"b", "c"}}
 
 func TestBothCountersOfBothArmsAreRead(t *testing.T) {
 	got, err := ask(t, arms, func(w http.ResponseWriter, r *http.Request) {
+		if r.PostFormValue("start") == "1767351600.000" { // the hour before
+			require.Equal(t, "1767355200.000 60", r.PostFormValue("end")+" "+r.PostFormValue("step"))
+			fmt.Fprint(w, matrix(`[[1767351600,"0"],[1767351660,"7"]]`))
+			return
+		}
 		body, known := map[string]string{
 			`sum(paid{node=~"(?:a)"})`:      matrix(`[[1767355200,"1"],[1767355210,"2"],[1767355220,"3"]]`),
 			`sum(refused{node=~"(?:a)"})`:   matrix(`[[1767355210,"0"],[1767355220,"1"]]`),
@@ -48,8 +53,9 @@ func TestBothCountersOfBothArmsAreRead(t *testing.T) {
 		fmt.Fprint(w, body)
 	})
 	require.NoError(t, err)
+	before := []analysis.Point{{At: noon.Add(-time.Hour)}, {At: noon.Add(-time.Hour + time.Minute), Requests: 7, Failures: 7}}
 	require.Equal(t, analysis.MetricSeries{
-		Name: "paid",
+		Name: "paid", ChangedPast: before, OthersPast: before,
 		Changed: []analysis.Point{
 			{At: noon.Add(10 * time.Second), Requests: 2, Failures: 0},
 			{At: noon.Add(20 * time.Second), Requests: 3, Failures: 1},
@@ -65,9 +71,10 @@ func TestAnArmWithoutUnitsIsNotAskedAbout(t *testing.T) {
 		fmt.Fprint(w, matrix(`[[1767355200,"1"]]`))
 	})
 	require.NoError(t, err)
-	require.EqualValues(t, 2, asked.Load())
+	require.EqualValues(t, 4, asked.Load(), "two counters, now and before")
 	require.Len(t, got.Changed, 1)
 	require.Empty(t, got.Others)
+	require.Empty(t, got.OthersPast)
 }
 
 func TestAServerThatDoesNotAnswerAsItShouldIsAnError(t *testing.T) {

@@ -154,7 +154,7 @@ const selectedQuery = `SELECT n.name FROM promotions p
 // samplesQuery reads the readings that a verdict may need: since the phase began,
 // and from before it the units' own past.
 const samplesQuery = `SELECT jsonb_set(m.sample, '{at}', to_jsonb(m.at)) FROM promotions p
-	JOIN samples m ON (m.tenant, m.environment, m.deployment) = (p.tenant, p.environment, p.deployment) AND m.at >= p.since - interval '30 minutes'
+	JOIN samples m ON (m.tenant, m.environment, m.deployment) = (p.tenant, p.environment, p.deployment) AND m.at >= p.since - interval '1 hour'
 	WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'running' AND p.phase IN ('stabilising', 'analysing')
 	ORDER BY m.node, m.instance, m.at LIMIT 100000`
 

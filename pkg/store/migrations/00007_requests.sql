@@ -4,7 +4,7 @@ CREATE TABLE requests (
   tenant text NOT NULL,
   key    text NOT NULL,
   digest text NOT NULL,                -- over all that was asked for
-  answer text[] NOT NULL DEFAULT '{}', -- ids of what came of it
+  answer jsonb NOT NULL DEFAULT '[]',  -- ids of what came of it
   at     timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant, key)
 );

@@ -51,8 +51,9 @@ func write(w io.Writer, trials int) error {
 			line(w, traffic{mood: m, rps: rps}, trials)
 		}
 	}
-	fmt.Fprint(w, "\nAll ask at 0.05 whether the changed units are worse. An arm that suffers alone, for reasons that are not the version's, is\n")
-	fmt.Fprint(w, "outside of what a test of rates can promise: the last three lines say what that costs.\n")
+	fmt.Fprint(w, "\nAll ask at 0.05 whether the changed units are worse. Ours is given the hour before the change, in which the same units ran the\n")
+	fmt.Fprint(w, "same version: how much they fluctuate on their own is measured there, and that much more is asked for. Where arms fluctuate on\n")
+	fmt.Fprint(w, "their own a bad version is found later; where failures are rare as well (1/s), an hour says too little of how much they do.\n")
 	return nil
 }
 

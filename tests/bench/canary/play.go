@@ -58,8 +58,9 @@ func play(t traffic, trials int) []found {
 func trial(s *stream) []int {
 	at := make([]int, len(referees))
 	judges := make([]referee, len(referees))
+	past := s.past()
 	for i, r := range referees {
-		at[i], judges[i] = never, r.begin()
+		at[i], judges[i] = never, r.begin(past)
 	}
 	for look := 1; look <= looks && slices.Contains(at, never); look++ {
 		changed, others := s.look()

@@ -18,26 +18,31 @@ const oneSided = 1.6448536269514722
 // referees are the tests that are compared, each anew for every trial.
 var referees = []struct {
 	name  string
-	begin func() referee
+	begin func(past []analysis.Deviation) referee
 }{
-	{"ours at 0.05", func() referee { return &bets{needed: 1 / 0.05} }},
+	{"ours at 0.05", func(past []analysis.Deviation) referee {
+		return &bets{needed: 1 / 0.05, dispersion: analysis.Dispersion(past)}
+	}},
 	// two metrics share alpha, and the first of several waves has half of it
-	{"ours, first of four waves", func() referee { return &bets{needed: 2 * 2 / 0.05} }},
-	{"z-test", func() referee { return &zTest{} }},
-	{"Mann-Whitney", func() referee { return &mannWhitney{ties: map[float64]float64{}} }},
+	{"ours, first of four waves", func(past []analysis.Deviation) referee {
+		return &bets{needed: 2 * 2 / 0.05, dispersion: analysis.Dispersion(past)}
+	}},
+	{"ours, without the past", func([]analysis.Deviation) referee { return &bets{needed: 1 / 0.05, dispersion: 1} }},
+	{"z-test", func([]analysis.Deviation) referee { return &zTest{} }},
+	{"Mann-Whitney", func([]analysis.Deviation) referee { return &mannWhitney{ties: map[float64]float64{}} }},
 }
 
 // bets is the test of pkg/analysis.
 type bets struct {
 	analysis.Bets
-	needed float64
+	needed, dispersion float64
 }
 
 func (b *bets) harmful(changed, others counts) bool {
 	if all := changed.requests + others.requests; all > 0 {
 		b.Add(changed.requests/all, changed.failures, others.failures, 1)
 	}
-	return b.Capital() >= b.needed
+	return b.Capital(b.dispersion) >= b.needed
 }
 
 // zTest compares the shares of failures of all that was seen so far, with the pooled

@@ -3,25 +3,31 @@ package main
 import (
 	"math"
 	"math/rand/v2"
+	"time"
 
 	"gonum.org/v1/gonum/stat/distuv"
+
+	"hotswap.dev/hotswap/pkg/analysis"
 )
 
-// A mood is how the rate of failures moves: its logarithm is an AR(1) process, which
-// forgets a tenth of itself from look to look.
+// A mood is how the rate of failures moves: its logarithm is an AR(1) process.
 type mood struct {
 	name   string
 	sd     float64 // of the logarithm, over long times
+	memory float64 // share of itself that is left after a look
 	shared bool    // both arms have the same, as with a database that they share
 }
 
-const memory = 0.9
-
 var moods = []mood{
-	{"independent", 0, true},
-	{"in waves that both arms share", 0.7, true},
-	{"in waves of each arm's own", 0.3, false},
+	{"independent", 0, 0.9, true},
+	{"in waves that both arms share", 0.7, 0.9, true},
+	{"in waves of each arm's own", 0.3, 0.9, false},
+	{"in higher waves of each arm's own", 0.6, 0.9, false},
+	{"in slower waves of each arm's own", 0.3, 0.97, false},
 }
+
+// hour is how long the past is that is known of both arms before the change, in looks.
+const hour = 3600 / interval
 
 // A traffic is what two arms are sent, and how often they fail.
 type traffic struct {
@@ -46,6 +52,29 @@ func newStream(t traffic, seed uint64) *stream {
 	return s
 }
 
+// past returns what both arms did in each minute of the hour before the change, as
+// they are read while nothing is changed.
+func (s *stream) past() []analysis.Deviation {
+	var out []analysis.Deviation
+	ratio := s.ratio
+	s.ratio = 1
+	var changed, others counts
+	for look := 1; look <= hour; look++ {
+		c, o := s.look()
+		changed.add(c)
+		others.add(o)
+		if look%(60/interval) != 0 {
+			continue
+		}
+		if all := changed.requests + others.requests; all > 0 {
+			out = append(out, analysis.SplitDeviation(time.Unix(int64(look*interval), 0), changed.requests/all, changed.failures, others.failures))
+		}
+		changed, others = counts{}, counts{}
+	}
+	s.ratio = ratio
+	return out
+}
+
 // look returns what both arms did since the look before.
 func (s *stream) look() (changed, others counts) {
 	s.all = s.next(s.all)
@@ -57,7 +86,7 @@ func (s *stream) look() (changed, others counts) {
 }
 
 func (s *stream) next(x float64) float64 {
-	return memory*x + math.Sqrt(1-memory*memory)*s.sd*s.rng.NormFloat64()
+	return s.memory*x + math.Sqrt(1-s.memory*s.memory)*s.sd*s.rng.NormFloat64()
 }
 
 // arm draws the requests of an arm (Poisson) and their failures (binomial). The mean
