@@ -70,14 +70,16 @@ func (d *decider) needsApproval() bool {
 	return d.State.Spec.Stage.Gates.Approval != "" || d.State.Kind == Remove
 }
 
-// expiry is when a missing approval ends the promotion. The clock stops once it is given.
-func (d *decider) expiry() time.Time {
-	wait := intent.Duration(d.State.Spec.Stage.Gates.Deadline)
+// Expiry is when a missing approval ends the promotion. The clock stops once it is given.
+func (s State) Expiry() time.Time {
+	wait := intent.Duration(s.Spec.Stage.Gates.Deadline)
 	if wait == 0 {
 		wait = 24 * time.Hour
 	}
-	return d.State.Progress.Asked.Add(wait)
+	return s.Progress.Asked.Add(wait)
 }
+
+func (d *decider) expiry() time.Time { return d.State.Expiry() }
 
 func (d *decider) soakGate() *gate {
 	soak := intent.Duration(d.State.Spec.Stage.Gates.Soak.For)

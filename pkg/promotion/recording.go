@@ -30,8 +30,16 @@ type ReviewFact struct {
 	// Merged is the commit by which somebody merged it already.
 	Merged string `json:"merged,omitempty"`
 	// BreakGlass: a person opened the gate without the approvals that it asks for.
-	BreakGlass bool      `json:"breakGlass,omitempty"`
-	At         time.Time `json:"at"`
+	BreakGlass bool `json:"breakGlass,omitempty"`
+	// Missing are those whose review would count, as the policy calls them.
+	Missing Missing   `json:"missing,omitzero"`
+	At      time.Time `json:"at"`
+}
+
+// Missing are people and teams whose review is waited for.
+type Missing struct {
+	People []string `json:"people,omitempty"` // logins
+	Teams  []string `json:"teams,omitempty"`
 }
 
 // Operator is the approval of a stage that one operator's word opens.

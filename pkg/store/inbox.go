@@ -112,6 +112,7 @@ type Settlement struct {
 	Dead bool                            // it cannot be understood, and never will
 	Note string                          // what was done with it
 	Sync string                          // repository that must be looked at, if any
+	Pull PullAt                          // pull request that must be looked at, if any
 	Rows func(now time.Time) []audit.Row // nil: none
 }
 
@@ -131,6 +132,9 @@ func (s *Store) Settle(ctx context.Context, c Claim, d Delivery, to Settlement) 
 		if to.Sync != "" {
 			b.Queue(pokeOne, d.Tenant, Repository, to.Sync)
 			b.Queue(pokeOne, d.Tenant, Record, to.Sync) // it may have been the records' branch
+		}
+		if to.Pull.Number != 0 {
+			b.Queue(pokePull, d.Tenant, to.Pull.Repository, to.Pull.Number)
 		}
 		if to.Rows != nil {
 			if err := s.queueRowsOnce(b, to.Rows(at)); err != nil {

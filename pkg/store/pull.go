@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ type Pull struct {
 	Head       string                // commit of ours that holds Proposal
 	Proposal   *record.Record        // what it proposes
 	Review     *promotion.ReviewFact // what its reviews came to; nil: not read since it is so
-	Asked      string                // plan that reviewers were asked for
+	Asked      string                // head that reviewers were asked for
 
 	MergedPromotion string // whose pull request was merged last
 	MergedNumber    int64
@@ -53,6 +54,8 @@ type PullStep struct {
 	Waiting  *promotion.Waiting
 	Snapshot intent.Snapshot
 	Release  promotion.Source
+	Former   *FormerRelease     // that the units run now; nil: nothing
+	Before   []StageEnd         // stages of the release that have ended, in order
 	Record   *record.Record     // what Git says of the slot, of what ended
 	Living   *promotion.State   // that the living pull request is for
 	Merged   *promotion.State   // that the merged pull request was for
@@ -63,6 +66,22 @@ type PullStep struct {
 // reviewQuery reads what the reviews of a promotion's pull request came to.
 const reviewQuery = `SELECT u.review FROM promotions p JOIN pulls u ON (u.tenant, u.environment, u.deployment, u.promotion) = (p.tenant, p.environment, p.deployment, p.id)
 	WHERE (p.tenant, p.id) = ($1, $2) AND u.review IS NOT NULL AND (p.status IN ('gating', 'queued') OR p.phase = 'recording')`
+
+// A FormerRelease is the release that the units of a slot run.
+type FormerRelease struct {
+	ID         string
+	Commit     string // of its intent
+	Generation int64
+	Snapshot   intent.Snapshot
+}
+
+// A StageEnd is how a release went through a stage.
+type StageEnd struct {
+	Stage  string
+	Status promotion.Status
+	Reason string
+	At     time.Time
+}
 
 const selectPull = `SELECT repository, promotion, plan, number, url, head, proposal, review, asked, merged_promotion, merged_number, version FROM pulls`
 
@@ -77,6 +96,11 @@ const nextQuery = `SELECT p.id FROM promotions p
 	AND coalesce(p.spec #>> '{stage,gates,approval}', '') NOT IN ('', 'operator')
 	AND (p.status IN ('gating', 'queued') OR p.phase = 'recording')
 	ORDER BY p.phase = 'recording' DESC, CASE WHEN p.spec ->> 'concurrency' = 'queue' THEN p.generation ELSE -p.generation END LIMIT 1`
+
+// formerReleaseQuery reads the release whose outcome the units of a slot run.
+const formerReleaseQuery = `SELECT r.id, r.commit, r.generation, r.snapshot FROM slots s
+	JOIN promotions p ON (p.tenant, p.id) = (s.tenant, s.live) AND p.kind <> 'remove' JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
+	WHERE (s.tenant, s.environment, s.deployment) = ($1, $2, $3)`
 
 // LoadPull returns what the pull request of a claimed slot is to show.
 func (s *Store) LoadPull(ctx context.Context, c Claim) (PullStep, error) {
@@ -101,6 +125,19 @@ func (s *Store) LoadPull(ctx context.Context, c Claim) (PullStep, error) {
 			return maybe(rows, func() error {
 				return rows.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Waiting)
 			})
+		})
+		b.Queue(formerReleaseQuery, at...).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error {
+				st.Former = &FormerRelease{}
+				return rows.Scan(&st.Former.ID, &st.Former.Commit, &st.Former.Generation, &st.Former.Snapshot)
+			})
+		})
+		b.Queue(`SELECT DISTINCT ON (b.stage) b.stage, b.status, b.reason, b.finished_at FROM promotions p
+			JOIN promotions b ON (b.tenant, b.release) = (p.tenant, p.release) AND b.kind <> 'restore' AND b.finished_at IS NOT NULL
+			WHERE (p.tenant, p.id) = ($1, (`+nextQuery+")) ORDER BY b.stage, b.attempt DESC", at...).Query(func(rows pgx.Rows) (err error) {
+			st.Before, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StageEnd])
+			slices.SortStableFunc(st.Before, func(a, b StageEnd) int { return a.At.Compare(b.At) })
+			return err
 		})
 		b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, (SELECT promotion FROM pulls WHERE (tenant, environment, deployment) = ($1, $2, $3)))", at...).Query(func(rows pgx.Rows) error {
 			return maybe(rows, func() error { st.Living = &promotion.State{}; return scanPromotion(rows, st.Living) })
@@ -158,12 +195,13 @@ func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, rows
 	return nil
 }
 
-// PokePull wakes the pull request of a repository and the promotion that it is for:
-// somebody says that it changed. It is a hint; a number that nobody knows is no error.
-func (s *Store) PokePull(ctx context.Context, tenant, repository string, number int64) error {
-	return s.within(ctx, tenant, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, poke+` FROM pulls u WHERE (u.tenant, u.repository, u.number) = ($1, $2, $3) AND due.tenant = $1
-			AND (due.kind = 'pull' AND due.id = u.environment || '/' || u.deployment OR due.kind = 'promotion' AND due.id = u.promotion)`, tenant, repository, number)
-		return err
-	})
+// A PullAt is a pull request that somebody says has changed.
+type PullAt struct {
+	Repository string
+	Number     int64
 }
+
+// pokePull wakes a pull request of ours, which wakes its promotion. It is a hint; a
+// number that nobody knows is no error.
+const pokePull = poke + ` FROM pulls u WHERE (u.tenant, u.repository, u.number) = ($1, $2, $3)
+	AND (due.tenant, due.kind, due.id) = ($1, 'pull', u.environment || '/' || u.deployment)`

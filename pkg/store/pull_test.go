@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -158,9 +159,13 @@ func TestThePullRequestOfASlotIsStoredOnceAndWakesItsPromotion(t *testing.T) {
 	require.Equal(t, 1, ask[int](b, "SELECT pokes::int FROM due WHERE kind = 'promotion'"))
 	require.ErrorIs(t, b.store.SavePull(t.Context(), c, st, p, nil, time.Now()), store.ErrLost, "somebody stored it meanwhile")
 
-	require.NoError(t, b.store.PokePull(t.Context(), tenant, "deploy", 3))
-	require.NoError(t, b.store.PokePull(t.Context(), tenant, "deploy", 4))
-	require.Equal(t, "pull 1, promotion 2", ask[string](b, "SELECT string_agg(kind || ' ' || pokes, ', ' ORDER BY kind DESC) FROM due WHERE kind IN ('pull', 'promotion')"))
+	for i, number := range []int64{3, 4} {
+		d := store.Delivery{Tenant: tenant, Source: "gitea", ID: fmt.Sprint("d", i), Repository: "deploy", Event: "pull_request", Headers: map[string]string{}, Body: []byte("{}"), Digest: []byte{byte(i)}}
+		require.NoError(t, b.store.Accept(t.Context(), d))
+		c := b.claim(b.store, 1, time.Minute, store.Inbox)[0]
+		require.NoError(t, b.store.Settle(t.Context(), c, d, store.Settlement{Pull: store.PullAt{Repository: "deploy", Number: number}}))
+	}
+	require.Equal(t, "pull 1, promotion 1", ask[string](b, "SELECT string_agg(kind || ' ' || pokes, ', ' ORDER BY kind DESC) FROM due WHERE kind IN ('pull', 'promotion')"))
 	b.sql("INSERT INTO due (tenant, kind, id, wake_at) VALUES ('acme', 'record', 'deploy', now())")
 	b.sql("INSERT INTO repositories (tenant, name, branch) VALUES ('acme', 'deploy', 'main')")
 	rs, err := b.store.LoadRecords(t.Context(), b.claim(b.store, 1, time.Minute, store.Record)[0])

@@ -37,7 +37,7 @@ CREATE TABLE pulls (
   head        text NOT NULL DEFAULT '',
   proposal    jsonb,                    -- record that the head shows
   review      jsonb,                    -- what the reviews came to when they were read last
-  asked       text NOT NULL DEFAULT '', -- plan that reviewers were asked for
+  asked       text NOT NULL DEFAULT '', -- head that reviewers were asked for
   merged_promotion text NOT NULL DEFAULT '',
   merged_number    bigint NOT NULL DEFAULT 0,
   version     bigint NOT NULL DEFAULT 0,
