@@ -12,6 +12,7 @@ have() {
     curl)     command -v curl >/dev/null ;;
     prometheus) command -v prometheus >/dev/null ;;
     ssh-keygen) command -v ssh-keygen >/dev/null ;;
+    nginx)    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] ;;
     cc)       command -v gcc >/dev/null || command -v cc >/dev/null ;;
     *)        echo "need.sh: unknown tool $1" >&2; exit 2 ;;
   esac
@@ -25,6 +26,7 @@ package() {
     curl) echo curl ;;
     prometheus) echo prometheus ;;
     ssh-keygen) echo openssh-client ;;
+    nginx) echo nginx-light ;;
     cc) echo 'gcc libc6-dev' ;; # the race detector links with C
   esac
 }

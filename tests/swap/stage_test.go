@@ -31,14 +31,14 @@ var place = target.Place{Environment: "production", Deployment: "checkout"}
 
 // A stage is everything around one test: the server, signed artifacts, a state folder.
 type stage struct {
-	t        *testing.T
+	t        testing.TB
 	server   *nodetest.Server
 	settings settings
 	key      ed25519.PrivateKey
 	position target.Position
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t testing.TB) *stage {
 	public, key, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	s := &stage{t: t, server: nodetest.Start(), key: key, position: target.Position{Epoch: 1, Token: 1}}

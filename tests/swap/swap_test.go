@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 		os.Exit(playAgent(os.Args[1]))
 	case "load":
 		os.Exit(playLoad(os.Args[1:]))
+	case "reverse":
+		os.Exit(playReverse(os.Args[1], os.Args[2]))
 	}
 	os.Exit(m.Run())
 }
