@@ -6,7 +6,7 @@ ARGS  ?=
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench test-crash simulate fuzz
+.PHONY: help build demo test check bench test-crash simulate simulate-postgres fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ test-crash: ## cut every round trip of a release, and catch the mutants (minutes
 
 simulate: ## play SIM_RELEASES (default 20000) random releases against the real machine
 	SIM_RELEASES=$(or $(SIM_RELEASES),20000) $(GO) test -count=1 -timeout 60m -v -run TestManyReleases ./tests/simulation
+
+simulate-postgres: ## play SIM_POSTGRES (default 14) of them on PostgreSQL as well, and compare after each step (minutes)
+	@tests/need.sh go postgres
+	SIM_POSTGRES=$(or $(SIM_POSTGRES),14) $(GO) test -count=1 -timeout 60m -v -run TestPostgreSQLAgrees ./tests/simulation
 
 bench: ## measure against named peers and limits; writes docs/reference/benchmarks.md
 	@tests/need.sh go git postgres

@@ -76,6 +76,21 @@ func (e *Engine) Advance(ctx context.Context) (int, error) {
 	})
 }
 
+// Step does what one claim asks for, for who claims by other means than the drains.
+// An error is the caller's to give back, see [store.Store.Fail].
+func (e *Engine) Step(ctx context.Context, c store.Claim) error {
+	switch c.Kind {
+	case store.Release:
+		return e.release(ctx, c)
+	case store.Promotion:
+		return e.promotion(ctx, c)
+	case store.Slot:
+		return e.drift(ctx, c)
+	default:
+		return fmt.Errorf("no step for a %s", c.Kind)
+	}
+}
+
 // AdvanceKinds are the kinds of work that [Engine.Advance] does.
 func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Promotion, store.Slot} }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -257,7 +258,7 @@ func (s *Store) SetCheck(ctx context.Context, tenant, promotionID string, c prom
 		}
 		err := s.queueRows(b, []audit.Row{{
 			ID: fmt.Sprintf("check/%s/%s/%d", promotionID, c.Name, at.UnixMicro()), Tenant: tenant, At: at.UTC(), Actor: by,
-			Action: "check." + said, Subject: "check " + c.Name + " of promotion " + promotionID, Reason: c.Detail,
+			Action: "check." + said, Subject: "check " + c.Name + " of promotion " + promotionID, Reason: cmp.Or(c.Detail, "it gave no detail"),
 		}})
 		if err != nil {
 			return err

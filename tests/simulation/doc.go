@@ -22,4 +22,9 @@
 // `SIM_SEED=17 go test ./tests/simulation -run TestSeed -v` plays one seed and tells
 // its last steps. testdata/seeds.txt lists seeds that found something once; they
 // are played always.
+//
+// A sample of the same scripts is played on a real PostgreSQL as well, through pkg/store
+// and pkg/engine, at the world's time: after everything that is done both databases must
+// hold the same rows, and in the end the same transitions with all that they were decided
+// on. There each step reads and commits at once, and no backup is restored.
 package simulation

@@ -38,6 +38,7 @@ func (w *world) claim(n int) []claim {
 		r.lease, r.fence = w.now.Add(lease), r.fence+1
 		w.db.due.put(k, r)
 		out = append(out, claim{k, r.fence, r.pokes, r.attempts})
+		w.twin.claim(out[len(out)-1])
 	}
 	return out
 }
@@ -79,8 +80,9 @@ func (w *world) fail(c claim, why error) {
 	}
 	wait := min(maxBackoff, minBackoff<<min(c.attempts, 12))
 	w.failedWith(c, why, wait)
-	r.lease, r.attempts, r.wake = time.Time{}, r.attempts+1, w.now.Add(wait/2+time.Duration(w.n(int(wait/2+1))))
+	r.lease, r.attempts, r.wake = time.Time{}, r.attempts+1, w.now.Add((wait/2 + time.Duration(w.n(int(wait/2+1)))).Truncate(time.Microsecond))
 	w.db.due.put(c.dueKey, r)
+	w.twin.failed(c, r)
 }
 
 // poke makes a row due now, and is a hint: a row that is not there is no error.

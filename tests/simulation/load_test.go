@@ -160,7 +160,7 @@ func (w *world) verdict(s *step) error {
 	if err != nil {
 		return err
 	}
-	all, from := w.db.samples[s.row.slot()], s.row.Since.Add(-30*time.Minute)
+	all, from := w.db.samples[s.row.slot()], s.row.Since.Add(-time.Hour)
 	i, _ := slices.BinarySearchFunc(all, from, func(x sampleRow, t time.Time) int { return x.At.Compare(t) })
 	samples := make([]analysis.Sample, 0, len(all)-i)
 	for _, x := range all[i:] {

@@ -46,6 +46,7 @@ func (w *world) deliver(m message) {
 	case m.report != nil:
 		if r := w.db.nodes.rows[m.to.key]; r.key == m.joined && !r.left {
 			w.saveReport(m.to.key, r, *m.report)
+			w.twin.report(m.to.key, *m.report)
 		}
 	case m.to.joined == m.joined && m.to.speaks():
 		m.to.take(m.orders, w.now, w.mutant == obeysAll)
@@ -168,6 +169,7 @@ func (w *world) join(n *node) {
 	r.labels, r.left, r.boot, r.seq, r.key = n.labels, false, 0, 0, w.keys
 	n.joined = w.keys
 	w.db.nodes.put(n.key, r)
+	defer w.twin.join(n)
 	for _, k := range w.db.open {
 		if k.tenant == n.tenant && w.db.promotions.rows[k].Status == promotion.Queued {
 			w.poke(dueKey{k.tenant, promotionDue, k.id})
@@ -188,13 +190,14 @@ func (w *world) remove(n *node) {
 	}
 	r.left = true
 	w.db.nodes.put(n.key, r)
+	defer w.twin.remove(n)
 	for _, k := range w.db.open {
 		if k.tenant == n.tenant {
 			w.poke(dueKey{k.tenant, promotionDue, k.id})
 		}
 	}
 	for _, s := range w.db.slots.order {
-		if w.db.wanted[placeKey{n.tenant, n.id, s.environment, s.deployment}] != nil {
+		if s.tenant == n.tenant && w.db.wanted[placeKey{n.tenant, n.id, s.environment, s.deployment}] != nil {
 			w.poke(s.due())
 		}
 	}

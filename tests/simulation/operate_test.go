@@ -27,6 +27,13 @@ func (w *world) act(k key, what promotion.EventKind, reason string) error {
 	return w.commit(claim{due, r.fence, r.pokes, r.attempts}, s, d)
 }
 
+// asked is act, for a person.
+func (w *world) asked(k key, what promotion.EventKind, reason string) error {
+	err := w.act(k, what, reason)
+	w.twin.act(k, what, reason, err)
+	return err
+}
+
 // formers are what ran in a slot, newest first.
 func (w *world) formers(at slotKey) []promotion.Former {
 	var out []promotion.Former
@@ -101,7 +108,7 @@ func (w *world) restore(at slotKey, ask, after string) (promotion.Decision, erro
 	if err != nil {
 		return promotion.Decision{}, err
 	}
-	return promotion.Decide(p, promotion.Event{Kind: promotion.Created, Actor: ann, Reason: "back", Facts: promotion.Facts{Plan: former.Plan}}, w.now)
+	return promotion.Decide(p, promotion.Event{Kind: promotion.Created, Actor: ann, Reason: fmt.Sprintf("rollback to release %s (%s %s), asked by ann: back", former.Release, past.snapshot.Module.Name, former.Version), Facts: promotion.Facts{Plan: former.Plan}}, w.now)
 }
 
 // retry begins another attempt of a stage that ended without success.
@@ -115,7 +122,8 @@ func (w *world) retry(k key, stage string) error {
 	if i < 0 || !s.stages[i].Status.Final() || s.stages[i].Status == promotion.Succeeded {
 		return promotion.ErrNotNow
 	}
-	d, err := w.begin(k.tenant, s, promotion.StageStart{Stage: st, Attempt: s.stages[i].Attempt + 1}, ann, "again")
+	attempt := s.stages[i].Attempt + 1
+	d, err := w.begin(k.tenant, s, promotion.StageStart{Stage: st, Attempt: attempt}, ann, fmt.Sprintf("attempt %d, asked by ann: again", attempt))
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (w *world) answer() error {
 		what = promotion.Refused
 	}
 	w.say("ann: %s %s", what, k.id)
-	return w.act(k, what, "so be it")
+	return w.asked(k, what, "so be it")
 }
 
 // command gives any promotion any command.
@@ -75,7 +75,7 @@ func (w *world) command() error {
 	}
 	what := pick(w, []promotion.EventKind{promotion.Held, promotion.Held, promotion.Resumed, promotion.Stopped, promotion.Promoted, promotion.Refused})
 	w.say("ann: %s %s", what, k.id)
-	return w.act(k, what, "not like this")
+	return w.asked(k, what, "not like this")
 }
 
 // slotOne picks a slot; false: there is none.
@@ -96,7 +96,10 @@ func (w *world) backOne() error {
 		ask = pick(w, f).Release
 	}
 	w.say("ann: roll back %v to %q", at, ask)
-	return w.rollBack(at.tenant, at.deployment, []string{at.environment}, ask)
+	envs := []string{at.environment}
+	err := w.rollBack(at.tenant, at.deployment, envs, ask)
+	w.twin.rollBack(at, envs, ask, err)
+	return err
 }
 
 // backAll rolls back a deployment in all its environments, the last one first.
@@ -112,7 +115,9 @@ func (w *world) backAll() error {
 		}
 	}
 	w.say("ann: roll back %v everywhere", at)
-	return w.rollBack(at.tenant, at.deployment, envs, "")
+	err := w.rollBack(at.tenant, at.deployment, envs, "")
+	w.twin.rollBack(at, envs, "", err)
+	return err
 }
 
 func (w *world) holdOne() error {
@@ -125,7 +130,10 @@ func (w *world) holdOne() error {
 		return nil
 	}
 	w.say("ann: hold %s", p.Spec.Instance.Module.Digest)
-	return w.setHold(holdKey{p.slot(), p.Spec.Instance.Module.Digest})
+	at := holdKey{p.slot(), p.Spec.Instance.Module.Digest}
+	err := w.setHold(at)
+	w.twin.hold(at, true, err)
+	return err
 }
 
 // liftOne lifts the hold on what waits for it, if anything does.
@@ -135,7 +143,9 @@ func (w *world) liftOne() error {
 		at := holdKey{p.slot(), p.Spec.Instance.Module.Digest}
 		if w.db.holds[at] != "" {
 			w.say("ann: lift %v", at)
-			return w.liftHold(at)
+			err := w.liftHold(at)
+			w.twin.hold(at, false, err)
+			return err
 		}
 	}
 	return nil
@@ -145,7 +155,9 @@ func (w *world) cleanOne() error {
 	for _, at := range w.db.slots.order {
 		if w.db.slots.rows[at].Dirty {
 			w.say("ann: clean %v", at)
-			return w.cleanSlot(at)
+			err := w.cleanSlot(at)
+			w.twin.clean(at, err)
+			return err
 		}
 	}
 	return nil
@@ -159,13 +171,18 @@ func (w *world) again() error {
 	k := pick(w, w.db.releases.order)
 	st := pick(w, w.db.releases.rows[k].snapshot.Pipeline.Spec.Stages)
 	w.say("ann: retry %s of %s", st.Name, k.id)
-	return w.retry(k, st.Name)
+	err := w.retry(k, st.Name)
+	w.twin.retry(k, st.Name, err)
+	return err
 }
 
 func (w *world) checkOne() error {
 	for _, k := range w.db.open {
 		if p := w.db.promotions.rows[k]; len(p.Spec.Stage.Gates.Checks) > 0 && p.Status == promotion.Gating {
-			return w.setCheck(k, p.Spec.Stage.Gates.Checks[0], w.n(4) > 0)
+			name, passed := p.Spec.Stage.Gates.Checks[0], w.n(4) > 0
+			err := w.setCheck(k, name, passed)
+			w.twin.check(k, name, passed, err)
+			return err
 		}
 	}
 	return nil

@@ -102,14 +102,16 @@ func (w *world) people() (asked bool) {
 		case p.Status == promotion.Gating && p.Progress.Approval == nil && p.Kind != promotion.Restore && (p.Spec.Stage.Gates.Approval != "" || p.Kind == promotion.Remove):
 			what = promotion.Promoted
 		case p.Status == promotion.Gating && len(p.Spec.Stage.Gates.Checks) > 0 && len(w.db.checks[k]) == 0:
-			w.refusable(w.setCheck(k, p.Spec.Stage.Gates.Checks[0], true))
+			err := w.setCheck(k, p.Spec.Stage.Gates.Checks[0], true)
+			w.twin.check(k, p.Spec.Stage.Gates.Checks[0], true, err)
+			w.refusable(err)
 			asked = true
 			continue
 		default:
 			continue
 		}
 		w.say("ann: %s %s", what, k.id)
-		w.refusable(w.act(k, what, "so that it ends"))
+		w.refusable(w.asked(k, what, "so that it ends"))
 		asked = true
 	}
 	return asked

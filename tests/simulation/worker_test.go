@@ -38,6 +38,12 @@ func (w *world) work(k *worker) bool {
 			return true
 		}
 		k.tx = &tx
+		if w.twin == nil { // beside another database what is read is committed at once: there are no facts in between
+			return true
+		}
+		err = w.finish(k.tx)
+		w.twin.step(k.claims[0], err)
+		w.ended(k, err)
 	default:
 		w.ended(k, w.finish(k.tx))
 	}

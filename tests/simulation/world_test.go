@@ -52,6 +52,7 @@ type world struct {
 	check    *checker
 	found    *violation // the first
 	story    *story     // nil: nobody listens
+	twin     *twin      // nil: there is no other database
 	releases int        // that there ever were
 }
 
@@ -64,9 +65,13 @@ var (
 )
 
 // newWorld makes the world of a seed.
-func newWorld(seed uint64, m mutant) *world {
+func newWorld(seed uint64, m mutant) *world { return newWorldBeside(seed, m, func(*world) {}) }
+
+// newWorldBeside is newWorld with something beside it that is there from the beginning.
+func newWorldBeside(seed uint64, m mutant, beside func(*world)) *world {
 	c := choice{rand.New(rand.NewPCG(seed, 1))}
 	w := emptyWorld(seed, m, one(c, monday, monday, springForward, fallBack))
+	beside(w)
 	names := []string{"shop"}
 	if c.chance(30) {
 		names = append(names, "bank")
@@ -101,6 +106,7 @@ func (w *world) add(s tenantShape, fleet []*node) {
 	w.shapes = append(w.shapes, s)
 	for _, e := range s.environments {
 		w.db.environments[key{s.name, e.Metadata.Name}] = &environmentRow{e, 1}
+		w.twin.environment(s.name, e)
 	}
 	for _, n := range fleet {
 		n.wall = w.mutant == wallClock
@@ -148,6 +154,7 @@ func (w *world) sync() {
 		if k := (key{r.snapshot.Tenant, r.id}); !w.db.releases.has(k) {
 			w.db.releases.put(k, r)
 			w.addDue(dueKey{k.tenant, releaseDue, r.id})
+			w.twin.release(r)
 		}
 	}
 }
@@ -161,6 +168,7 @@ func (w *world) change(tenant, name string) {
 	w.versions++
 	next.document.Spec.Limits.PromotionsPerCluster = (now.document.Spec.Limits.PromotionsPerCluster + 1) % 3
 	w.db.environments[k] = next
+	w.twin.environment(tenant, next.document)
 	for _, pk := range w.db.open {
 		p := w.db.promotions.rows[pk]
 		if p.Tenant == tenant && p.Environment == name && (p.Status == promotion.Gating || p.Status == promotion.Queued) {
