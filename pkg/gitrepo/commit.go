@@ -38,8 +38,11 @@ type Change struct {
 // CommitOptions say where a commit goes and how it is described. The same options,
 // changes and tip make the same commit.
 type CommitOptions struct {
-	Branch  string
-	Expect  string // commit that the branch is at; empty: it does not exist
+	Branch string
+	Expect string // commit that the branch is at; empty: it does not exist
+	// Parent is the commit to build on; empty: Expect. A branch that begins elsewhere, or
+	// is begun anew there, says where.
+	Parent  string
 	Name    string // of author and committer
 	Email   string
 	Message string
@@ -118,13 +121,17 @@ func message(text string) string {
 	return text[:strings.LastIndexByte(text, '\n')+1] + "…\n"
 }
 
-// writeCommit writes the objects of a commit, and returns Expect when its tree
-// would be that of the tip.
+// writeCommit writes the objects of a commit, and returns the commit that it builds on
+// when its tree would be that one's.
 func writeCommit(s *filesystem.Storage, changes []Change, o CommitOptions) (string, error) {
 	var parents []plumbing.Hash
 	var before *object.Tree
-	if o.Expect != "" {
-		hash, err := parseSHA(o.Expect)
+	parent := o.Expect
+	if o.Parent != "" {
+		parent = o.Parent
+	}
+	if parent != "" {
+		hash, err := parseSHA(parent)
 		if err != nil {
 			return "", err
 		}
@@ -146,7 +153,7 @@ func writeCommit(s *filesystem.Storage, changes []Change, o CommitOptions) (stri
 		return "", err
 	}
 	if before != nil && tree == before.Hash {
-		return o.Expect, nil
+		return parent, nil
 	}
 	who := object.Signature{Name: o.Name, Email: o.Email, When: o.At.UTC().Truncate(time.Second)}
 	commit := &object.Commit{Author: who, Committer: who, Message: message(o.Message), TreeHash: tree, ParentHashes: parents}

@@ -201,6 +201,18 @@ func openSession(remote Remote) (transport.UploadPackSession, func(), error) {
 		}
 		return session, func() { _ = session.Close() }, nil
 	}
+	client, auth, closeClient := httpClient(remote)
+	session, err := client.NewUploadPackSession(endpoint, auth)
+	if err != nil {
+		closeClient()
+		return nil, nil, err
+	}
+	return session, func() { _ = session.Close(); closeClient() }, nil
+}
+
+// httpClient returns a client with all its limits, how it proves us, and what closes its
+// idle connections.
+func httpClient(remote Remote) (transport.Transport, transport.AuthMethod, func()) {
 	limit := remote.MaxBytes
 	if limit == 0 {
 		limit = maxPack
@@ -217,11 +229,7 @@ func openSession(remote Remote) (transport.UploadPackSession, func(), error) {
 	if !remote.Password.IsZero() {
 		auth = &githttp.BasicAuth{Username: remote.User, Password: remote.Password.RevealString()}
 	}
-	session, err := client.NewUploadPackSession(endpoint, auth)
-	if err != nil {
-		return nil, nil, err
-	}
-	return session, func() { _ = session.Close(); pool.CloseIdleConnections() }, nil
+	return client, auth, pool.CloseIdleConnections
 }
 
 // parseRemote refuses URLs that carry credentials, name another scheme, or would send a password in the clear.
