@@ -15,7 +15,7 @@ const module = "hotswap.dev/hotswap/"
 var order = []string{
 	"schemas", "pipelines",
 	// the domain: pure
-	"pkg/canonical", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/approval", "pkg/promotion",
+	"pkg/canonical", "pkg/promql", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/approval", "pkg/promotion",
 	// ports and their adapters
 	"pkg/secret", "pkg/store", "pkg/forge", "pkg/gitrepo", "pkg/metric",
 	// the application
@@ -32,6 +32,7 @@ var order = []string{
 var pure = map[string][]string{
 	"pkg/canonical": {"github.com/gowebpki/jcs"},
 	"pkg/intent":    {"gopkg.in/yaml.v3", "github.com/xeipuuv/gojsonschema", "github.com/agnivade/levenshtein", "github.com/adhocore/gronx"},
+	"pkg/promql":    {},
 	"pkg/target":    {},
 	"pkg/strategy":  {},
 	"pkg/analysis":  {},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,10 @@ type stagePlan struct {
 	Environment string            `json:"environment"`
 	Strategy    intent.Strategy   `json:"strategy"`
 	OnFailure   string            `json:"onFailure"`
+	Hold        bool              `json:"hold"`    // of what does harm
+	Retries     int               `json:"retries"` // of what failed without harm
+	OnNewer     string            `json:"onNewer"`
+	Concurrency string            `json:"concurrency"`
 	Selector    map[string]string `json:"selector"`
 	Gates       []string          `json:"gates"`
 	Config      intent.Config     `json:"config"`
@@ -152,7 +157,8 @@ func planRelease(s intent.Snapshot, environments map[string]intent.Environment) 
 		}
 		out.Stages = append(out.Stages, stagePlan{
 			Stage: stage.Name, Needs: append([]string{}, stage.Needs...), Environment: stage.Environment,
-			Strategy: stage.Strategy, OnFailure: stage.OnFailure.Action, Selector: plan.Selector, Gates: gatesText(stage.Gates, environments[stage.Environment].Spec.Windows),
+			Strategy: stage.Strategy, OnFailure: stage.OnFailure.Action, Hold: stage.OnFailure.Hold, Retries: stage.OnFailure.Retries, OnNewer: cmp.Or(stage.OnNewer, "wait"),
+			Concurrency: s.Pipeline.Spec.ConcurrencyOf(stage), Selector: plan.Selector, Gates: gatesText(stage.Gates, environments[stage.Environment].Spec.Windows),
 			Config: s.Configs[stage.Environment], Digest: digest,
 		})
 	}
@@ -186,7 +192,8 @@ func writePlans(w io.Writer, plans []releasePlan) error {
 		fmt.Fprintf(&b, "  artifact  %s\n  release   %s\n", p.Module.Digest, p.Release)
 		for n, s := range p.Stages {
 			fmt.Fprintf(&b, "  %d. %s\n", n+1, s.title())
-			fmt.Fprintf(&b, "     strategy  %s; on failure %s\n", strategyText(s.Strategy), s.OnFailure)
+			fmt.Fprintf(&b, "     strategy  %s; on failure %s\n", strategyText(s.Strategy), failureText(s))
+			fmt.Fprintf(&b, "     newer     %s\n", newerText(s.Concurrency, s.OnNewer))
 			gates := "none"
 			if len(s.Gates) > 0 {
 				gates = strings.Join(s.Gates, ", ")

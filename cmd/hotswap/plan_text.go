@@ -43,6 +43,30 @@ func strategyText(s intent.Strategy) string {
 	return fmt.Sprintf("%s: %s, %s for each phase", s.Type, what, s.Deadline)
 }
 
+// failureText says what follows a failure, in words.
+func failureText(s stagePlan) string {
+	text := s.OnFailure
+	if s.Hold {
+		text += ", and what does harm is held"
+	}
+	if s.Retries > 0 {
+		text += fmt.Sprintf(", %d more attempts if it did none", s.Retries)
+	}
+	return text
+}
+
+// newerText says what happens when releases meet in the stage, in words.
+func newerText(concurrency, onNewer string) string {
+	text := "of those that wait the newest goes, the older end"
+	if concurrency == intent.Queue {
+		text = "every release has its turn, the oldest first"
+	}
+	if onNewer == "abort" {
+		return text + "; what runs gives way at the end of its wave"
+	}
+	return text + "; what runs goes on to its end"
+}
+
 // gatesText lists the gates of a stage, in words; windows with their definition,
 // since when they open next depends on when one asks.
 func gatesText(g intent.Gates, windows []intent.Window) []string {

@@ -9,6 +9,7 @@ import (
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/metric"
 	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/promql"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
@@ -43,7 +44,7 @@ func (e *Engine) measure(ctx context.Context, c store.Claim) ([]analysis.MetricS
 	arms := s.Arms()
 	vars := metric.Vars{
 		Changed: arms.Changed, Others: arms.Others,
-		Deployment: s.Deployment, Environment: s.Environment, Version: s.Spec.Instance.Module.Version,
+		Vars: promql.Vars{Deployment: s.Deployment, Environment: s.Environment, Version: s.Spec.Instance.Module.Version},
 	}
 	var out []analysis.MetricSeries
 	for _, m := range a.Metrics {

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/adhocore/gronx"
+
+	"hotswap.dev/hotswap/pkg/promql"
 )
 
 // checkStrategies checks what a schema cannot say about the stages' strategies:
@@ -78,6 +81,21 @@ func (d *Document) checkWaves(s Strategy, at []string) []Problem {
 // maxWindow is how long a window may be open at most.
 const maxWindow = 7 * 24 * time.Hour
 
+// checkQueries checks that both queries of a metric can be completed.
+func (d *Document) checkQueries(m Metric, at []string) []Problem {
+	if m.Prometheus.Source == "" {
+		return nil
+	}
+	var problems []Problem
+	for _, q := range []struct{ field, query string }{{"requests", m.Prometheus.Requests}, {"failures", m.Prometheus.Failures}} {
+		if err := promql.Check(q.query); err != nil {
+			why := strings.TrimPrefix(err.Error(), promql.ErrQuery.Error()+": ")
+			problems = append(problems, d.problem(RuleBadValue, "this query cannot be asked: "+why, `for example sum(http_requests_total{instance=~"{{units}}"})`, append(slices.Clone(at), q.field)...))
+		}
+	}
+	return problems
+}
+
 // checkWindows checks what a schema cannot say about an environment's windows.
 func (d *Document) checkWindows() []Problem {
 	var problems []Problem
@@ -124,6 +142,7 @@ func (d *Document) checkMetrics() []Problem {
 		if m.Type != MetricErrors && m.Prometheus.Source != "" {
 			problems = append(problems, d.problem(RuleBadValue, "only errors are read from Prometheus", "remove prometheus, or take type: errors", at("type")...))
 		}
+		problems = append(problems, d.checkQueries(m, at("prometheus"))...)
 	}
 	s := d.Analysis.Spec
 	for _, x := range []struct{ low, high, least, most string }{

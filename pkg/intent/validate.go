@@ -161,11 +161,28 @@ func (c *findings) missing(path []string, property string) {
 	c.put(key, RuleMissingField, fmt.Sprintf("the required field %q is missing", property), hint)
 }
 
+// isShare reports whether a field takes percentages alone, by its examples.
+func (c *findings) isShare(path []string) bool {
+	f, err := schemas.Lookup(c.kind, path...)
+	if err != nil || len(f.Examples) == 0 {
+		return false
+	}
+	for _, e := range f.Examples {
+		if !strings.HasSuffix(plain(e), `%"`) && !strings.HasSuffix(plain(e), "%") {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *findings) wrongType(path []string, expected string) {
 	n := c.node(path)
 	name, hint := fieldName(path), ""
 	if expected == "string" && n.Kind == yaml.ScalarNode && n.Value != "" {
 		hint = fmt.Sprintf("quote it: %q", n.Value)
+		if c.isShare(path) && typeName(n) == "a number" {
+			hint = fmt.Sprintf("it is a percentage, in quotes: %q", n.Value+"%")
+		}
 	}
 	got := typeName(n)
 	if n.Kind == yaml.ScalarNode && n.Value != "" && got != "text" {

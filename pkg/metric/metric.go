@@ -17,20 +17,24 @@
 // means zero writes "or vector(0)".
 package metric
 
-import "errors"
+import (
+	"errors"
+
+	"hotswap.dev/hotswap/pkg/promql"
+)
 
 // The errors of a reading, by who can mend them.
 var (
 	// ErrURL reports an address that cannot be a server's: the installation's to mend.
 	ErrURL = errors.New("not the address of a metric server")
 	// ErrQuery reports a query that cannot be asked, or that the server refuses: its author's to mend.
-	ErrQuery = errors.New("not a query that can be asked")
+	ErrQuery = promql.ErrQuery
 	// ErrAnswer reports an answer that cannot be counted with.
 	ErrAnswer = errors.New("not an answer that can be counted with")
 )
 
 // Vars are what the queries of a metric may name.
 type Vars struct {
-	Changed, Others                  []string // names of nodes
-	Deployment, Environment, Version string
+	promql.Vars
+	Changed, Others []string // names of nodes
 }

@@ -13,6 +13,7 @@ import (
 
 	"hotswap.dev/hotswap/pkg/analysis"
 	"hotswap.dev/hotswap/pkg/intent"
+	"hotswap.dev/hotswap/pkg/promql"
 )
 
 // Limits of a reading.
@@ -166,7 +167,7 @@ func join(requests, failures []value) (points []analysis.Point) {
 
 // counter reads one counter of one arm.
 func (r reading) counter(ctx context.Context, query string, units []string) ([]value, error) {
-	query, err := expand(query, units, r.vars)
+	query, err := promql.Expand(query, units, r.vars.Vars)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"hotswap.dev/hotswap/pkg/analysis"
 	"hotswap.dev/hotswap/pkg/intent"
+	"hotswap.dev/hotswap/pkg/promql"
 )
 
 // within is how long a real server may take to know what an exporter says.
@@ -68,7 +69,7 @@ func TestAPrometheusNobodyHereWrote(t *testing.T) {
 	t.Run("each kind of quotes, and a value of another", func(t *testing.T) {
 		for _, q := range []string{`"`, `'`, "`"} {
 			query := "sum(payments_total{node=~" + q + "{{units}}" + q + ",result=~" + q + "{{environment}}" + q + "})"
-			s, err := read(payments(query, query), Vars{Changed: []string{"node.3"}, Environment: "refused"})
+			s, err := read(payments(query, query), Vars{Vars: promql.Vars{Environment: "refused"}, Changed: []string{"node.3"}})
 			require.NoError(t, err)
 			require.EqualValues(t, 1, s.Changed[len(s.Changed)-1].Failures)
 		}

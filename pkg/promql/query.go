@@ -1,12 +1,29 @@
-package metric
+// Package promql reads and completes the PromQL of people: queries in which {{units}},
+// {{version}}, {{deployment}} and {{environment}} stand inside of quotes. It is pure.
+package promql
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
+
+// ErrQuery reports a query that cannot be asked: its author's to mend.
+var ErrQuery = errors.New("not a query that can be asked")
+
+// Vars are what a query may name. Which units is said beside them.
+type Vars struct {
+	Deployment, Environment, Version string
+}
+
+// Check says whether a query can be completed, whatever the values are.
+func Check(query string) error {
+	_, err := Expand(query, []string{"node"}, Vars{Deployment: "deployment", Environment: "environment", Version: "1.0.0"})
+	return err
+}
 
 // maxQuery bounds an expanded query, in bytes: ten thousand nodes with the longest
 // names.
@@ -15,14 +32,14 @@ const maxQuery = 1 << 20
 // placeholder is what stands for a value in a query.
 var placeholder = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
 
-// expand returns a query with its placeholders replaced for the units of one arm.
+// Expand returns a query with its placeholders replaced for the units of one arm.
 //
 // {{units}} becomes a group of alternatives, (?:a|b), of names as they are spelled;
 // label matchers are anchored by PromQL itself, so that "{{units}}:9100" works too.
 // The other values are taken as they are spelled after =~ and !~ as well. All are
 // escaped for the quotes that they stand in (promql/parser/lex.go of Prometheus:
 // "…" and '…' have escapes, `…` has none; a # begins a comment).
-func expand(query string, units []string, v Vars) (string, error) {
+func Expand(query string, units []string, v Vars) (string, error) {
 	x := expansion{units: units, vars: v}
 	for rest := query; rest != ""; {
 		n, whole := tokenLen(rest)

@@ -1,4 +1,4 @@
-package metric
+package promql
 
 import (
 	"regexp"
@@ -27,7 +27,7 @@ func TestAQueryNamesTheUnitsOfOneArm(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := expand(tt.query, []string{"node-1", "node-2"}, vars)
+			got, err := Expand(tt.query, []string{"node-1", "node-2"}, vars)
 			require.NoError(t, err)
 			require.Equal(t, tt.want, got)
 		})
@@ -48,7 +48,7 @@ func TestAQueryThatCannotBeAskedIsRefused(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := expand(tt.query, []string{"node-1"}, vars)
+			_, err := Expand(tt.query, []string{"node-1"}, vars)
 			require.ErrorIs(t, err, ErrQuery)
 			require.ErrorContains(t, err, tt.says)
 		})
@@ -59,12 +59,12 @@ func TestAQueryThatCannotBeAskedIsRefused(t *testing.T) {
 			`x{n=~"{{units}}"}`:     "a\nb",
 			`x{n=~"{{units}}",m=""`: "a\xffb",
 		} {
-			_, err := expand(query, []string{unit}, vars)
+			_, err := Expand(query, []string{unit}, vars)
 			require.ErrorIs(t, err, ErrQuery, "%q", unit)
 		}
 	})
 	t.Run("longer than a server should read", func(t *testing.T) {
-		_, err := expand(`x{n=~"{{units}}"}`, []string{strings.Repeat("a", maxQuery)}, vars)
+		_, err := Expand(`x{n=~"{{units}}"}`, []string{strings.Repeat("a", maxQuery)}, vars)
 		require.ErrorIs(t, err, ErrQuery)
 	})
 }
@@ -79,7 +79,7 @@ func FuzzWhatANameStandsForStaysInItsQuotes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, unit, version string) {
 		for _, q := range []string{`"`, `'`, "`"} {
 			before, between, after := "x{n=~"+q, q+",v="+q, q+"}"
-			got, err := expand(before+"{{units}}"+between+"{{version}}"+after, []string{unit, "other"}, Vars{Version: version})
+			got, err := Expand(before+"{{units}}"+between+"{{version}}"+after, []string{unit, "other"}, Vars{Version: version})
 			if err != nil {
 				require.ErrorIs(t, err, ErrQuery)
 				continue
