@@ -36,14 +36,16 @@ func BenchmarkEvents(b *testing.B) {
 		for b.Loop() {
 			var callers sync.WaitGroup
 			for range inFlight {
-				callers.Go(func() {
-					id := fmt.Sprint(n.Add(1))
-					body := []byte(`{"id": ` + id + `}`)
-					sum := sha256.Sum256(body)
-					if err := w.store.Accept(b.Context(), store.Delivery{
-						Tenant: tenant, Source: "gitea", ID: id, Repository: "deploy", Event: "ping", Headers: map[string]string{}, Body: body, Digest: sum[:],
-					}); err != nil {
-						b.Error(err)
+				callers.Go(func() { // sends its next when its last is durable, as a client of pgbench does
+					for range 16 {
+						id := fmt.Sprint(n.Add(1))
+						body := []byte(`{"id": ` + id + `}`)
+						sum := sha256.Sum256(body)
+						if err := w.store.Accept(b.Context(), store.Delivery{
+							Tenant: tenant, Source: "gitea", ID: id, Repository: "deploy", Event: "ping", Headers: map[string]string{}, Body: body, Digest: sum[:],
+						}); err != nil {
+							b.Error(err)
+						}
 					}
 				})
 			}
@@ -144,7 +146,8 @@ const deployments = 64
 
 // BenchmarkPromotions measures promotions through four stages with nodes that
 // answer at once: two in QA, one in each other environment. Records are written to
-// Git meanwhile.
+// Git meanwhile. A step is a transition that was committed: the promotion's new state, the
+// event, its audit rows and its orders; what releases and slots take is paid for and not counted.
 func BenchmarkPromotions(b *testing.B) {
 	w := newWorld(b)
 	w.repository(b)
@@ -165,7 +168,7 @@ func BenchmarkPromotions(b *testing.B) {
 	conn, err := pgx.Connect(b.Context(), w.admin)
 	must(b, err)
 	defer conn.Close(context.Background())
-	finished, steps, spent := 0, 0, time.Duration(0)
+	finished, spent := 0, time.Duration(0)
 	for round := 0; b.Loop(); round++ {
 		b.StopTimer()
 		for i := range deployments {
@@ -182,9 +185,8 @@ func BenchmarkPromotions(b *testing.B) {
 		_, err := e.Validate(b.Context())
 		must(b, err)
 		for seq := int64(round+1) << 20; ; seq++ {
-			n, err := e.Advance(b.Context())
+			_, err := e.Advance(b.Context())
 			must(b, err)
-			steps += n
 			if _, err := e.Deliver(b.Context()); err != nil {
 				b.Fatal(err)
 			}
@@ -201,6 +203,8 @@ func BenchmarkPromotions(b *testing.B) {
 		spent += time.Since(began)
 	}
 	b.ReportMetric(float64(finished)/spent.Hours(), "promotions/h")
+	var steps int // that moved a promotion on: looks that found nothing to do are not counted
+	must(b, conn.QueryRow(b.Context(), "SELECT count(*) FROM transitions").Scan(&steps))
 	b.ReportMetric(float64(steps)/spent.Seconds(), "steps/s")
 }
 

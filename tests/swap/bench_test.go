@@ -142,13 +142,14 @@ func (s *stage) reverse(module string) string {
 }
 
 // playReverse is the process of net/http's proxy, with what is best for it: as many
-// idle connections as ours keeps.
+// idle connections as ours keeps, and bodies that are copied through a pool.
 func playReverse(address, module string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	proxy := &httputil.ReverseProxy{
-		Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true},
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: module}) },
+		Transport:  &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true},
+		BufferPool: &buffers{},
+		Rewrite:    func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: module}) },
 	}
 	server := &http.Server{Addr: address, Handler: proxy, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -158,6 +159,20 @@ func playReverse(address, module string) int {
 	}
 	return 0
 }
+
+// buffers are what net/http's proxy copies bodies through.
+type buffers struct{ pool sync.Pool }
+
+// Get implements [httputil.BufferPool].
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 32<<10)
+}
+
+// Put implements [httputil.BufferPool].
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 
 // nginx starts nginx as a proxy to a module, with connections that are kept on both sides.
 func (s *stage) nginx(module string) string {
@@ -170,12 +185,12 @@ func (s *stage) nginx(module string) string {
 		s.t.Skip("nginx is not installed: apt-get install -y nginx-light")
 	}
 	folder, address := s.t.TempDir(), freeAddress(s.t)
-	user := ""
+	account := "" // of the workers, where nginx is started by root
 	if os.Getuid() == 0 {
-		user = "user root;"
+		account = "user nobody nogroup;"
 	}
-	config := strings.NewReplacer("FOLDER", folder, "ADDRESS", address, "MODULE", module, "USER", user).Replace(`
-USER
+	config := strings.NewReplacer("FOLDER", folder, "ADDRESS", address, "MODULE", module, "ACCOUNT", account).Replace(`
+ACCOUNT
 daemon off;
 worker_processes auto;
 pid FOLDER/pid;

@@ -1,10 +1,13 @@
 // Report reads benchmark lines from standard input, of several rounds, and
-// writes docs/reference/benchmarks.md: medians, spread, and ratios to the peer
-// that was measured in the same rounds.
+// writes docs/reference/benchmarks.md: medians, spread, ratios to the peer
+// that was measured in the same rounds, and whether each goal is met. Lines that
+// begin with "# " say something of the machine. The table of tests/bench/canary is
+// judged and appended.
 package main
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -43,35 +46,55 @@ var rows = []row{
 }
 
 // met says whether the goal was reached, by the median of the ratios.
-func (r row) met(ratios, mine []float64) string {
-	ok := median(ratios) >= r.atLeast
+func (r row) met(ratios, mine []float64) bool {
 	switch {
 	case r.peer == "" && r.limit == 0:
-		ok = slices.Max(mine) == 0
+		return slices.Max(mine) == 0
 	case r.atMost > 0:
-		ok = median(ratios) <= r.atMost
+		return median(ratios) <= r.atMost
+	default:
+		return median(ratios) >= r.atLeast
 	}
-	if ok {
-		return "met"
-	}
-	return "**not met**"
 }
 
+// goals is how many the design names.
+const goals = 20
+
 func main() {
-	seen, err := read(os.Stdin)
-	if err == nil {
-		err = write(os.Stdout, seen)
-	}
-	if err != nil {
+	path := flag.String("canary", "", "file with the table of tests/bench/canary")
+	flag.Parse()
+	if err := run(os.Stdin, os.Stdout, *path); err != nil {
 		log.Fatal("report: ", err)
 	}
 }
 
-// read returns the values by "benchmark metric", one for each round.
-func read(r io.Reader) (map[string][]float64, error) {
-	seen := map[string][]float64{}
+func run(r io.Reader, w io.Writer, path string) error {
+	m, err := read(r)
+	if err != nil {
+		return err
+	}
+	table, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return write(w, m, string(table))
+}
+
+// measures are what the rounds said.
+type measures struct {
+	facts []string             // of the machine and of the peers' versions
+	seen  map[string][]float64 // by "benchmark metric", one for each round
+}
+
+// read returns what all rounds said.
+func read(r io.Reader) (measures, error) {
+	m := measures{seen: map[string][]float64{}}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
+		if fact, ok := strings.CutPrefix(lines.Text(), "# "); ok {
+			m.facts = append(m.facts, fact)
+			continue
+		}
 		f := strings.Fields(lines.Text())
 		if len(f) < 4 {
 			continue
@@ -83,41 +106,106 @@ func read(r io.Reader) (map[string][]float64, error) {
 		for i := 2; i+1 < len(f); i += 2 {
 			v, err := strconv.ParseFloat(f[i], 64)
 			if err != nil {
-				return nil, fmt.Errorf("line %q: %w", lines.Text(), err)
+				return m, fmt.Errorf("line %q: %w", lines.Text(), err)
 			}
 			key := name + " " + f[i+1]
-			seen[key] = append(seen[key], v)
+			m.seen[key] = append(m.seen[key], v)
 		}
 	}
-	return seen, lines.Err()
+	return m, lines.Err()
 }
 
-func write(w io.Writer, seen map[string][]float64) error {
+// A verdict is one line of the table as it is printed.
+type verdict struct {
+	number                              int
+	what, measured, peer, ratio, wanted string
+	met                                 bool
+}
+
+// word says plainly whether the goal is met.
+func (v verdict) word() string {
+	if v.met {
+		return "met"
+	}
+	return "**not met**"
+}
+
+// write prints the page.
+func write(w io.Writer, m measures, canary string) error {
+	var all []verdict
+	for _, r := range rows {
+		v, err := r.judge(m.seen)
+		if err != nil {
+			return err
+		}
+		all = append(all, v)
+	}
+	looked, err := judgeCanary(canary)
+	if err != nil {
+		return err
+	}
+	all = append(all, looked...)
+	slices.SortStableFunc(all, func(a, b verdict) int { return a.number - b.number })
 	fmt.Fprintf(w, "# Benchmarks\n\nMade by `make bench` on %s: %s/%s, %d cores, %s, PostgreSQL beside the client with durable commits on disk.\n",
 		time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	fmt.Fprint(w, "Medians over the rounds, with the smallest and the largest; ratios are of rounds that ran side by side.\n\n")
+	fmt.Fprintf(w, "%s.\nMedians of %d rounds, with the smallest and the largest; ratios are of rounds that ran side by side.\n\n", strings.Join(m.facts, "; "), len(m.seen[rows[0].name+" "+rows[0].metric]))
+	summary(w, all)
 	fmt.Fprint(w, "| # | What | Measured | Peer or limit | Ratio | Goal | |\n|---|---|---|---|---|---|---|\n")
-	for _, r := range rows {
-		mine := seen[r.name+" "+r.metric]
-		if len(mine) == 0 {
-			return fmt.Errorf("no measurement of %s", r.name)
-		}
-		peer, ratios := []float64{r.limit}, []float64{}
-		name := "the limit"
-		if r.peer != "" {
-			name, peer = r.peer, seen[r.peer+" "+r.metric]
-			if len(peer) != len(mine) {
-				return fmt.Errorf("%s has %d rounds, %s has %d", r.name, len(mine), r.peer, len(peer))
-			}
-		}
-		for i := range mine {
-			if p := peer[min(i, len(peer)-1)]; p != 0 {
-				ratios = append(ratios, mine[i]/p)
-			}
-		}
-		fmt.Fprintf(w, "| %d | %s | %s %s | %s: %s | %s | %s | %s |\n", r.number, r.what, spread(mine, "%.0f"), r.metric, name, spread(peer, "%.0f"), spread(ratios, "%.2f"), r.goal, r.met(ratios, mine))
+	for _, v := range all {
+		fmt.Fprintf(w, "| %d | %s | %s | %s | %s | %s | %s |\n", v.number, v.what, v.measured, v.peer, v.ratio, v.wanted, v.word())
 	}
+	fmt.Fprintf(w, "\n## Canary\n\n%s", canary)
 	return nil
+}
+
+// summary says which goals are not met and which are not measured.
+func summary(w io.Writer, all []verdict) {
+	missed, absent := map[int]bool{}, []string{}
+	seen := map[int]bool{}
+	for _, v := range all {
+		seen[v.number] = true
+		if !v.met {
+			missed[v.number] = true
+		}
+	}
+	var not []string
+	for n := 1; n <= goals; n++ {
+		switch {
+		case missed[n]:
+			not = append(not, strconv.Itoa(n))
+		case !seen[n]:
+			absent = append(absent, strconv.Itoa(n))
+		}
+	}
+	if len(not) == 0 {
+		fmt.Fprint(w, "Every goal that is measured here is met.")
+	} else {
+		fmt.Fprintf(w, "**Not met: %s.**", strings.Join(not, ", "))
+	}
+	fmt.Fprintf(w, " Not measured here: %s.\n\n", strings.Join(absent, ", "))
+}
+
+// judge compares a row's rounds with its peer's or its limit.
+func (r row) judge(seen map[string][]float64) (verdict, error) {
+	mine := seen[r.name+" "+r.metric]
+	if len(mine) == 0 {
+		return verdict{}, fmt.Errorf("no measurement of %s", r.name)
+	}
+	peer, ratios, name := []float64{r.limit}, []float64{}, "the limit"
+	if r.peer != "" {
+		name, peer = r.peer, seen[r.peer+" "+r.metric]
+		if len(peer) != len(mine) {
+			return verdict{}, fmt.Errorf("%s has %d rounds, %s has %d", r.name, len(mine), r.peer, len(peer))
+		}
+	}
+	for i := range mine {
+		if p := peer[min(i, len(peer)-1)]; p != 0 {
+			ratios = append(ratios, mine[i]/p)
+		}
+	}
+	return verdict{
+		r.number, r.what, spread(mine, "%.0f") + " " + r.metric, name + ": " + spread(peer, "%.0f"), spread(ratios, "%.2f"), r.goal, r.met(ratios, mine),
+	}, nil
 }
 
 // spread is the median, and the range in brackets.
