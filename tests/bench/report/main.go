@@ -32,7 +32,7 @@ type row struct {
 
 var rows = []row{
 	{1, "durable events, 256 callers", "events/s", "Events/accept", "Events/pgbench", "≥ 1.5 times pgbench inserting one row with 256 clients", 0, 0, 1.5},
-	{2, "steps of promotions, releases and slots, each with its transition, audit row and orders", "steps/s", "Promotions", "River", "≥ 3 times River v0.51.1 whose worker writes three plain rows", 0, 0, 3},
+	{2, "transitions of promotions that are committed, each with its audit rows and orders", "steps/s", "Promotions", "River", "≥ 3 times River v0.51.1 whose worker writes three plain rows", 0, 0, 3},
 	{2, "the same", "steps/s", "Promotions", "DBOS", "≥ 8 times DBOS-Go v1.8.0 with workflows of two steps that write three plain rows", 0, 0, 8},
 	{4, "webhook accepted: request to answer", "p50-µs", "Webhook/forge-webhook", "Webhook/bare-insert", "≤ 3 times a bare handler with one INSERT", 0, 3, 0},
 	{6, "promotions through four stages, nodes that answer at once, records written to Git", "promotions/h", "Promotions", "", "≥ 1 000 000 an hour", 1_000_000, 0, 1},
