@@ -1,5 +1,7 @@
-// Package forge receives the webhooks of Git forges (GitHub, Gitea and the embedded one): it proves that a delivery is
-// authentic before it looks at what it says. A webhook is a hint: what it claims is read again from the repository.
+// Package forge speaks with Git forges: [Forge] is what we ask of one, and its adapters are folders beside this file.
+//
+// It also receives their webhooks (GitHub's, Gitea's and the embedded forge's): it proves that a delivery is authentic
+// before it looks at what it says. A webhook only wakes: what it claims is read again from the forge.
 package forge
 
 import (

@@ -10,13 +10,8 @@ import (
 	"unicode"
 )
 
-// Errors of [ParsePush] that a caller decides on. In every case the delivery is accepted and nothing is run.
-var (
-	// ErrNotPush: an event of another kind.
-	ErrNotPush = errors.New("not a push")
-	// ErrMalformed: it says that it is a push, and does not have a push's form.
-	ErrMalformed = errors.New("malformed push")
-)
+// ErrNotPush: an event of another kind. As with ErrMalformed, the delivery is accepted and nothing is run.
+var ErrNotPush = errors.New("not a push")
 
 // zero is the commit id that stands for "none": before a branch, or after it.
 const zero = "0000000000000000000000000000000000000000"
@@ -57,11 +52,8 @@ func ParsePush(d Delivery) (Push, error) {
 	if d.Event != "push" {
 		return Push{}, fmt.Errorf("%w: event %s", ErrNotPush, d.Event)
 	}
-	if d.Truncated {
-		return Push{}, fmt.Errorf("%w: its body was too large to keep", ErrMalformed)
-	}
-	if kind := d.Headers["Content-Type"]; strings.HasPrefix(kind, "application/x-www-form-urlencoded") {
-		return Push{}, fmt.Errorf("%w: set the webhook's content type to application/json", ErrMalformed)
+	if err := readable(d); err != nil {
+		return Push{}, err
 	}
 	var body pushBody
 	if err := json.Unmarshal(d.Body, &body); err != nil {
@@ -77,6 +69,17 @@ func ParsePush(d Delivery) (Push, error) {
 		Before:       strings.TrimPrefix(body.Before, zero),
 		After:        strings.TrimPrefix(body.After, zero),
 	}, nil
+}
+
+// readable says why a delivery's body cannot be read at all.
+func readable(d Delivery) error {
+	if d.Truncated {
+		return fmt.Errorf("%w: its body was too large to keep", ErrMalformed)
+	}
+	if kind := d.Headers["Content-Type"]; strings.HasPrefix(kind, "application/x-www-form-urlencoded") {
+		return fmt.Errorf("%w: set the webhook's content type to application/json", ErrMalformed)
+	}
+	return nil
 }
 
 func (b pushBody) problem() string {
