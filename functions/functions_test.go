@@ -175,6 +175,22 @@ func TestANodeJoinsOnceAndIsItselfFromThenOn(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, h.signed("/v1/nodes/self/wanted", "acme.n1", "a", target.WantedRequest{}).Code, "it has left")
 }
 
+func TestASecretThatNoOrderRefersToIsRefusedAndToldOnceAnHour(t *testing.T) {
+	h := newHost(t)
+	require.Equal(t, http.StatusOK, h.join(h.token(nil), "n1", "a", nil).Code)
+	before := h.count("SELECT count(*)::int FROM audit")
+	for _, name := range []string{"checkout/db", "payments/db", strings.Repeat("x", 5000), "checkout/db\x00\n"} {
+		rec := h.signed("/v1/nodes/self/secrets", "acme.n1", "a", target.SecretsRequest{Place: target.Place{Environment: "qa", Deployment: "checkout"}, Names: []string{name}})
+		require.Equal(t, http.StatusNotFound, rec.Code)
+	}
+	require.Equal(t, before+1, h.count("SELECT count(*)::int FROM audit"), "asking often fills nothing")
+	require.Equal(t, 1, h.count("SELECT count(*)::int FROM audit WHERE action = 'secret.refused' AND actor = 'n1' AND header::jsonb ->> 'subject' = 'secret checkout/db'"))
+	h.sql("ALTER ROLE hotswap_app IN DATABASE " + h.db.Name + " SET default_transaction_read_only = on")
+	h.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hotswap_app' AND datname = current_database()")
+	rec := h.signed("/v1/nodes/self/secrets", "acme.n1", "a", target.SecretsRequest{Place: target.Place{Environment: "prod", Deployment: "checkout"}, Names: []string{"checkout/db"}})
+	require.Equal(t, http.StatusServiceUnavailable, rec.Code, "what cannot be told is not answered")
+}
+
 func TestWhoWaitsHoldsNoConnection(t *testing.T) {
 	h := newHost(t)
 	for _, n := range []string{"n1", "n2", "n3", "n4"} {

@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/audit"
@@ -44,6 +46,7 @@ type Fleet interface {
 	NodeKey(ctx context.Context, id string) (ed25519.PublicKey, error)
 	Orders(ctx context.Context, tenant, node string) ([]target.Order, error)
 	SaveReport(ctx context.Context, tenant, node string, r target.Report) error
+	Record(ctx context.Context, tenant string, rows func(now time.Time) []audit.Row) error
 }
 
 // Config is what the function works with.
@@ -247,6 +250,12 @@ func (h *handler) secrets(w http.ResponseWriter, r *http.Request) {
 	}
 	may, out := referred(orders, q.Place), target.Secrets{Values: map[string][]byte{}}
 	for _, name := range q.Names {
+		if !may[name] {
+			if err := h.refused(r.Context(), tenant, node, q.Place, name); err != nil {
+				unavailable(w, r, err)
+				return
+			}
+		}
 		if !may[name] || h.Secrets == nil {
 			http.Error(w, "secret "+name+" is not referred to by the newest order, or there is none", http.StatusNotFound)
 			return
@@ -264,6 +273,29 @@ func (h *handler) secrets(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	function.WriteJSON(w, http.StatusOK, out)
+}
+
+// refused takes down that a node asked for a secret that no order of it refers to: one
+// row for each place and hour, so that asking often fills nothing.
+func (h *handler) refused(ctx context.Context, tenant, node string, at target.Place, name string) error {
+	place := cut(at.Environment) + "/" + cut(at.Deployment)
+	return h.Fleet.Record(ctx, tenant, func(now time.Time) []audit.Row {
+		return []audit.Row{{
+			ID: fmt.Sprintf("secret/%s/%s/refused/%d", node, place, now.Unix()/3600), Tenant: tenant, At: now, Actor: audit.Actor{Kind: audit.Node, Name: node},
+			Action: "secret.refused", Subject: "secret " + cut(name), Reason: "no order of the node for " + place + " refers to it; more of this hour are not told",
+		}}
+	})
+}
+
+// cut is what a node says, fit for a row: 63 printable bytes.
+func cut(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	return s[:min(len(s), 63)]
 }
 
 // referred are the secrets that the newest order for a place refers to.

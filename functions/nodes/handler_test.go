@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hotswap.dev/hotswap/functions/nodes"
+	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/store"
 	"hotswap.dev/hotswap/pkg/target"
@@ -64,6 +65,8 @@ func (f *fleet) SaveReport(_ context.Context, tenant, node string, r target.Repo
 	f.hints = append(f.hints, "row")
 	return f.err
 }
+
+func (f *fleet) Record(context.Context, string, func(time.Time) []audit.Row) error { return f.err }
 
 func (f *fleet) handler() http.Handler {
 	return nodes.New(nodes.Config{
