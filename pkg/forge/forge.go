@@ -192,7 +192,7 @@ type Status struct {
 type Ask struct {
 	Accounts []approval.Account // whose permission; usually the reviewers
 	Logins   []string           // whose account and permission; usually the people of a policy
-	Teams    []string           // whose members, and the permission of each
+	Teams    []string           // whose members
 }
 
 // Hook is the webhook that a repository is to have: pushes and everything about
