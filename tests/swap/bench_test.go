@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,27 +58,31 @@ func BenchmarkSwaps(b *testing.B) {
 // a process of its own, and past all of them.
 func BenchmarkProxy(b *testing.B) {
 	s := newStage(b)
-	s.agent(false)
+	agent := s.agent(false)
 	ours := s.order(s.instance("1.4.2"), nil).Address
 	module := s.module()
 	for _, x := range []struct {
 		name  string
-		start func() string
+		start func() (address string, pids []int)
 	}{
-		{"hotswap", func() string { return ours }},
-		{"reverse-proxy", func() string { return s.reverse(module) }},
-		{"nginx", func() string { return s.nginx(module) }},
-		{"direct", func() string { return module }},
+		{"hotswap", func() (string, []int) { return ours, []int{agent.cmd.Process.Pid} }},
+		{"reverse-proxy", func() (string, []int) { return s.reverse(module) }},
+		{"nginx", func() (string, []int) { return s.nginx(module) }},
+		{"direct", func() (string, []int) { return module, nil }},
 	} {
-		b.Run(x.name, func(b *testing.B) { flood(b, x.start()) })
+		b.Run(x.name, func(b *testing.B) {
+			address, pids := x.start()
+			flood(b, address, pids)
+		})
 	}
 }
 
 // connections is how many requests are under way at once.
 const connections = 16
 
-// flood sends b.N requests and reports how long they took.
-func flood(b *testing.B, address string) {
+// flood sends b.N requests and reports how long they took, and the CPU of the proxy's
+// processes for each.
+func flood(b *testing.B, address string, pids []int) {
 	transport := &http.Transport{MaxIdleConnsPerHost: connections}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
@@ -98,6 +103,7 @@ func flood(b *testing.B, address string) {
 		next <- i
 	}
 	close(next)
+	before := processorTime(b, pids)
 	b.ResetTimer()
 	var group sync.WaitGroup
 	for range connections {
@@ -111,10 +117,44 @@ func flood(b *testing.B, address string) {
 	}
 	group.Wait()
 	b.StopTimer()
+	spent := processorTime(b, pids) - before
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+	b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "cpu-µs/request")
+}
+
+// processorTime is what processes have used, in user and system mode: fields 14 and 15
+// of proc(5)'s stat, in hundredths of a second.
+func processorTime(b *testing.B, pids []int) time.Duration {
+	b.Helper()
+	var sum time.Duration
+	for _, pid := range pids {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		require.NoError(b, err)
+		f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+		for _, x := range f[11:13] {
+			n, err := strconv.Atoi(x)
+			require.NoError(b, err)
+			sum += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return sum
+}
+
+// withChildren is a process and those that it has started.
+func withChildren(t testing.TB, pid int) []int {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	require.NoError(t, err)
+	pids := []int{pid}
+	for x := range strings.FieldsSeq(string(raw)) {
+		n, err := strconv.Atoi(x)
+		require.NoError(t, err)
+		pids = append(pids, n)
+	}
+	return pids
 }
 
 // module starts the sample module outside of any agent.
@@ -133,12 +173,12 @@ func (s *stage) module() string {
 }
 
 // reverse starts net/http's proxy to a module.
-func (s *stage) reverse(module string) string {
+func (s *stage) reverse(module string) (string, []int) {
 	s.t.Helper()
 	address := freeAddress(s.t)
-	s.child("reverse", address, module)
+	c := s.child("reverse", address, module)
 	s.listening(address)
-	return address
+	return address, []int{c.cmd.Process.Pid}
 }
 
 // playReverse is the process of net/http's proxy, with what is best for it: as many
@@ -175,7 +215,7 @@ func (b *buffers) Get() []byte {
 func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 
 // nginx starts nginx as a proxy to a module, with connections that are kept on both sides.
-func (s *stage) nginx(module string) string {
+func (s *stage) nginx(module string) (string, []int) {
 	s.t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
@@ -209,8 +249,9 @@ http {
 `)
 	path := filepath.Join(folder, "nginx.conf")
 	require.NoError(s.t, os.WriteFile(path, []byte(config), 0o600))
-	s.process(exec.Command(program, "-p", folder, "-c", path), address)
-	return address
+	cmd := exec.Command(program, "-p", folder, "-c", path)
+	s.process(cmd, address)
+	return address, withChildren(s.t, cmd.Process.Pid)
 }
 
 // process starts a program that listens, and ends it with the test.

@@ -41,6 +41,8 @@ var rows = []row{
 	{12, "requests that fail while versions are swapped 1 000 times under load", "failed-requests", "Swaps", "", "0", 0, 0, 0},
 	{12, "request through the node's proxy", "ns/op", "Proxy/hotswap", "Proxy/reverse-proxy", "≤ 1.2 times net/http's ReverseProxy", 0, 1.2, 0},
 	{12, "request through the node's proxy", "ns/op", "Proxy/hotswap", "Proxy/nginx", "≤ 1.2 times nginx", 0, 1.2, 0},
+	{12, "CPU of the proxy's process for a request", "cpu-µs/request", "Proxy/hotswap", "Proxy/reverse-proxy", "≤ 1.2 times net/http's ReverseProxy", 0, 1.2, 0},
+	{12, "CPU of the proxy's process for a request", "cpu-µs/request", "Proxy/hotswap", "Proxy/nginx", "≤ 1.2 times nginx", 0, 1.2, 0},
 	{13, "audit verification, per row", "ns/row", "Audit/verify", "Audit/ed25519", "what the signatures alone cost: ≤ 2 times", 0, 2, 0},
 	{13, "audit verification, per row", "ns/row", "Audit/verify", "Audit/sha256", "≤ 2 times raw SHA-256 over the same bytes; a signature for each row makes that impossible", 0, 2, 0},
 }
