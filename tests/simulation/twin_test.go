@@ -442,7 +442,7 @@ func withTwin(t *testing.T, seed uint64, m mutant) *world {
 }
 
 // twinLength is how many moves a script has that is played beside PostgreSQL.
-const twinLength = 900
+const twinLength = 600
 
 // twinScript is the script of a seed without the moves that PostgreSQL is not given: a
 // database that is put back to a backup is tests/crash's and pkg/store's.
@@ -458,7 +458,7 @@ func twinScript(seed uint64) []move {
 
 // TestPostgreSQLAgrees plays scripts in both databases at once.
 func TestPostgreSQLAgrees(t *testing.T) {
-	worlds := 2
+	worlds := 1
 	if s := os.Getenv("SIM_POSTGRES"); s != "" {
 		var err error
 		worlds, err = strconv.Atoi(s)
@@ -482,9 +482,9 @@ func TestPostgreSQLAgrees(t *testing.T) {
 		}
 	}
 	t.Logf("%d worlds, %d things done and compared; promotions %v", worlds, done, ended)
-	require.Greater(t, done, 500*worlds)
+	require.Greater(t, done, 400*worlds)
 	require.Positive(t, ended[promotion.Succeeded])
-	require.Greater(t, len(ended), 7, "too little happened to agree on: %v", ended)
+	require.Greater(t, len(ended), 4, "too little happened to agree on: %v", ended)
 }
 
 // TestAWorldThatIsNotLikePostgreSQLIsFound: the comparison can fail.
