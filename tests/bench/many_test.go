@@ -66,7 +66,7 @@ func BenchmarkEvents(b *testing.B) {
 		c := conn.Config()
 		total, runs := 0.0, 0
 		for b.Loop() {
-			cmd := exec.CommandContext(b.Context(), program, "-n", "-c", strconv.Itoa(inFlight), "-j", "2", "-T", "6", "-f", script,
+			cmd := exec.CommandContext(b.Context(), program, "-n", "-c", strconv.Itoa(inFlight), "-j", "2", "-t", "16", "-f", script,
 				"-h", c.Host, "-p", strconv.Itoa(int(c.Port)), "-U", c.User, c.Database)
 			cmd.Env = append(os.Environ(), "PGPASSWORD="+c.Password)
 			out, err := cmd.CombinedOutput()
