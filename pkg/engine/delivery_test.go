@@ -72,8 +72,8 @@ func TestWhatBecomesOfADelivery(t *testing.T) {
 		"an event that means nothing here":  {"star", []byte("{}"), "done", "nothing to do for event star", false, false},
 		"too large, and means nothing here": {"star", nil, "done", "nothing to do for event star", false, false},
 		"a push to another repository":      {"push", pushOf(t, "acme/other"), "dead", "it is about repository acme/other and came through the hook of deploy", false, true},
-		"a push without form":               {"push", []byte(`{"ref":1}`), "dead", "malformed push", false, true},
-		"an empty push":                     {"push", []byte{}, "dead", "malformed push", false, true},
+		"a push without form":               {"push", []byte(`{"ref":1}`), "dead", "malformed: ", false, true},
+		"an empty push":                     {"push", []byte{}, "dead", "malformed: ", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
