@@ -17,7 +17,7 @@ var order = []string{
 	// the domain: pure
 	"pkg/canonical", "pkg/promql", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/approval", "pkg/promotion",
 	// ports and their adapters
-	"pkg/secret", "pkg/store", "pkg/forge", "pkg/gitrepo", "pkg/metric",
+	"pkg/secret", "pkg/store", "pkg/forge", "pkg/forge/rest", "pkg/forge/gitea", "pkg/gitrepo", "pkg/metric",
 	// the application
 	"pkg/auth", "pkg/engine", "pkg/api",
 	// the hosts
