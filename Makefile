@@ -6,7 +6,7 @@ ARGS  ?=
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench test-crash simulate simulate-postgres fuzz
+.PHONY: help build demo test check bench test-crash test-forge simulate simulate-postgres fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ check: ## formatting, vet, staticcheck, tidy, and all tests with the race detect
 test-crash: ## cut every round trip of a release, and catch the mutants (minutes)
 	@tests/need.sh go git postgres
 	HOTSWAP_CRASH=full $(GO) test -count=1 -timeout 60m -v ./tests/crash/...
+
+test-forge: ## what every forge adapter must do, on a real Gitea that is built and started here (minutes, the first time)
+	@tests/need.sh go git cc
+	HOTSWAP_FORGE=gitea $(GO) test -count=1 -timeout 40m -v ./tests/conformance/...
 
 simulate: ## play SIM_RELEASES (default 20000) random releases against the real machine
 	SIM_RELEASES=$(or $(SIM_RELEASES),20000) $(GO) test -count=1 -timeout 60m -v -run TestManyReleases ./tests/simulation
