@@ -81,7 +81,7 @@ func (t *Tokens) Verify(text string) (Principal, error) {
 	var c claims
 	_, err := jwt.ParseWithClaims(text, &c, t.key,
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
-		jwt.WithIssuer(tokenIssuer), jwt.WithAudience(tokenAudience), jwt.WithTimeFunc(t.now))
+		jwt.WithStrictDecoding(), jwt.WithIssuer(tokenIssuer), jwt.WithAudience(tokenAudience), jwt.WithTimeFunc(t.now))
 	p := Principal{Actor: audit.Actor{Kind: c.Kind, Name: c.Subject}, Tenant: c.Tenant, Role: c.Role}
 	switch {
 	case err != nil, p.Actor.Name == "", p.Tenant == "", c.Kind != audit.Person, c.IssuedAt == nil,

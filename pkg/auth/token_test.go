@@ -125,7 +125,8 @@ func TestForgedTokensProveNothing(t *testing.T) {
 		"of nobody":                                claim("sub", ""),
 		"of no tenant":                             claim("tenant", nil),
 		"of the system itself":                     claim("kind", "system"),
-		"with a byte changed":                      good[:len(good)-2] + "AA",
+		"with a byte of its signature changed":     changed(good),
+		"spelled with other padding bits":          padded(good),
 		"with a part missing":                      good[:strings.LastIndexByte(good, '.')],
 		"that is empty":                            "",
 		"that is huge":                             good + strings.Repeat("A", 5000),
@@ -136,6 +137,24 @@ func TestForgedTokensProveNothing(t *testing.T) {
 			require.Zero(t, p)
 		})
 	}
+}
+
+// changed is the token with another letter in the middle of its signature: there every bit of a letter counts.
+func changed(token string) string {
+	i := len(token) - 20
+	letter := byte('A')
+	if token[i] == letter {
+		letter = 'B'
+	}
+	return token[:i] + string(letter) + token[i+1:]
+}
+
+// padded is the token with the lowest bit of its last letter turned: a signature of 64 bytes ends in four bits that
+// mean nothing, and whoever reads them leniently takes sixteen spellings for one token.
+func padded(token string) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(token) - 1
+	return token[:last] + string(letters[strings.IndexByte(letters, token[last])^1])
 }
 
 func part(t *testing.T, token string, i int) map[string]any {
