@@ -178,7 +178,7 @@ func (d *decider) finish(status Status, dirty bool, action, reason string) {
 	d.become(status, "", action, reason)
 }
 
-// free gives back the slot and the room in the clusters.
+// free gives back the slot.
 func (d *decider) free() {
 	slot := d.ev.Facts.Slot
 	if d.Slot != nil { // it was taken in this very decision
@@ -186,9 +186,6 @@ func (d *decider) free() {
 	}
 	slot.Holder = ""
 	d.Slot = &slot
-	for _, c := range d.clusters() {
-		d.Load = append(d.Load, Load{Cluster: c, Delta: -1, Limit: d.ev.Facts.Limit})
-	}
 }
 
 // clusters returns the clusters that the promotion's units are in, each once.

@@ -165,11 +165,10 @@ type Decision struct {
 	Rows       []audit.Row
 }
 
-// A Load is a promotion that begins (Delta 1) or ends (-1) to change a cluster.
-// A beginning must be refused when Limit promotions are there already; 0: any number.
+// A Load is a promotion that begins to change a cluster. It must be refused when
+// Limit promotions, one or more, change it already.
 type Load struct {
 	Cluster string
-	Delta   int
 	Limit   int
 }
 

@@ -143,7 +143,7 @@ func TestWhoseTurnItIs(t *testing.T) {
 		s.facts.Limit, s.facts.Load = 1, []ClusterLoad{{"west", 1}}
 		s.look()
 		require.Equal(t, Preparing, s.state.Phase)
-		require.Equal(t, []Load{{Delta: 1, Limit: 1}}, s.last.Load)
+		require.Equal(t, []Load{{Limit: 1}}, s.last.Load)
 	})
 }
 

@@ -99,8 +99,10 @@ func (d *decider) start() {
 	d.Slot = &slot
 	d.State.Token = slot.Token
 	d.freeze()
-	for _, c := range d.clusters() {
-		d.Load = append(d.Load, Load{Cluster: c, Delta: 1, Limit: d.ev.Facts.Limit})
+	if d.ev.Facts.Limit > 0 {
+		for _, c := range d.clusters() {
+			d.Load = append(d.Load, Load{Cluster: c, Limit: d.ev.Facts.Limit})
+		}
 	}
 	if d.State.reviewed() {
 		d.record()

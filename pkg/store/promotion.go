@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"hotswap.dev/hotswap/pkg/analysis"
 	"hotswap.dev/hotswap/pkg/intent"
@@ -115,8 +113,11 @@ func queueContext(b *pgx.Batch, c Claim, st *Step) {
 		f.Gates.Checks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.CheckFact])
 		return err
 	})
-	b.Queue(`SELECT k.cluster, k.running FROM clusters k JOIN promotions p USING (tenant, environment)
-		WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'queued' ORDER BY 1`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(`SELECT coalesce(u.cluster, ''), count(DISTINCT q.id)::int FROM promotions p
+		JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment) AND (e.document #>> '{spec,limits,promotionsPerCluster}')::int > 0
+		JOIN promotions q ON (q.tenant, q.environment) = (p.tenant, p.environment) AND q.finished_at IS NULL AND q.status IN ('running', 'rolling_back')
+		CROSS JOIN LATERAL jsonb_to_recordset(q.units) AS u(cluster text)
+		WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'queued' GROUP BY 1 ORDER BY 1`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		f.Load, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.ClusterLoad])
 		return err
 	})
@@ -242,7 +243,7 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 	if err := s.queueRows(b, d.Rows); err != nil {
 		return err
 	}
-	queuePokes(b, p, d, st.State.Status)
+	queuePokes(b, p, d, st)
 	if p.Status.Final() {
 		c.end(b)
 	} else {
@@ -258,14 +259,21 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 	return send(ctx, tx, b)
 }
 
-// queueLoad counts the promotions of each cluster. A beginning that the limit does
-// not allow any more is [ErrConflict]: somebody else was there first.
+// queueLoad refuses, with [ErrConflict], to begin in a cluster that has no room any
+// more: somebody else was there first. Only where there is a limit do beginnings wait
+// for each other. The promotion itself may be stored as running already.
 func queueLoad(b *pgx.Batch, p promotion.State, load []promotion.Load) {
 	for _, l := range load {
-		b.Queue(`INSERT INTO clusters (tenant, environment, cluster, running) VALUES ($1, $2, $3, 1)
-			ON CONFLICT (tenant, environment, cluster) DO UPDATE SET running = clusters.running + $4
-			WHERE $4 < 0 OR $5 = 0 OR clusters.running < $5`, p.Tenant, p.Environment, l.Cluster, l.Delta, l.Limit).Exec(func(tag pgconn.CommandTag) error {
-			return one(tag, nil, fmt.Errorf("cluster %s of %s has no room: %w", l.Cluster, p.Environment, ErrConflict))
+		b.Queue("SELECT FROM pg_advisory_xact_lock(hashtextextended(format('hotswap cluster %s %s %s', $1::text, $2::text, $3::text), 0))",
+			p.Tenant, p.Environment, l.Cluster)
+		b.Queue(`SELECT count(*) < $5 FROM promotions q WHERE (q.tenant, q.environment) = ($1, $2) AND q.finished_at IS NULL
+			AND q.status IN ('running', 'rolling_back') AND q.id <> $4 AND EXISTS (SELECT FROM jsonb_to_recordset(q.units) AS u(cluster text) WHERE coalesce(u.cluster, '') = $3)`,
+			p.Tenant, p.Environment, l.Cluster, p.ID, l.Limit).QueryRow(func(row pgx.Row) error {
+			var room bool
+			if err := row.Scan(&room); err != nil || room {
+				return err
+			}
+			return fmt.Errorf("cluster %s of %s has no room: %w", l.Cluster, p.Environment, ErrConflict)
 		})
 	}
 }
@@ -342,12 +350,13 @@ func queueLive(b *pgx.Batch, tenant, by string, at target.Place, live []promotio
 // free or one that had a turn has gone, and with a cluster that has room again
 // everybody who waits in the environment. Who was overtaken kept nobody waiting, and
 // a slot that was taken changes nothing for those who wait: of a flood, each looks once.
-func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision, before promotion.Status) {
+func queuePokes(b *pgx.Batch, p promotion.State, d promotion.Decision, st Step) {
 	if p.Status.Final() {
 		b.Queue(poke+" WHERE (tenant, kind, id) = ($1, 'release', $2)", p.Tenant, p.Release)
 	}
-	room := slices.ContainsFunc(d.Load, func(l promotion.Load) bool { return l.Delta < 0 && l.Limit > 0 })
+	before := st.State.Status
 	free := d.Slot != nil && d.Slot.Holder == ""
+	room := free && st.Environment.Spec.Limits.PromotionsPerCluster > 0
 	left := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
 	turn := left && p.Status != promotion.Superseded && p.Status != promotion.Running
 	switch {

@@ -93,7 +93,6 @@ func (w *world) finally(ctx context.Context, s *store.Store, sc scenario, f *fin
 	w.none(ctx, f, "no 2xx without a row", "SELECT $1::text WHERE $2 AND NOT EXISTS (SELECT FROM inbox WHERE delivery = $1)", w.push.id, w.push.accepted())
 	w.none(ctx, f, "slots are free and clean, each taken once", `SELECT format('%s/%s: holder %s, token %s, dirty %s', environment, deployment, holder, token, dirty)
 		FROM slots WHERE holder IS NOT NULL OR dirty OR token <> (SELECT count(*) FROM promotions p WHERE (p.environment, p.deployment) = (slots.environment, slots.deployment) AND p.token > 0)`)
-	w.none(ctx, f, "clusters are free", "SELECT format('%s/%s: %s', environment, cluster, running) FROM clusters WHERE running <> 0")
 	w.none(ctx, f, "what is live is what the slot's last success brought", `SELECT l.node FROM live l JOIN slots s USING (tenant, environment, deployment)
 		LEFT JOIN promotions p ON (p.tenant, p.id) = (s.tenant, s.live) WHERE l.instance ->> 'digest' IS DISTINCT FROM p.spec #>> '{instance,digest}'`)
 	w.none(ctx, f, "every slot has its record", "SELECT format('%s/%s', environment, deployment) FROM slots LEFT JOIN records USING (tenant, environment, deployment) WHERE records.version IS NULL")

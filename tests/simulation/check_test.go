@@ -192,7 +192,7 @@ func (c *checker) cleaned(at slotKey) { c.w.say("%v is clean because a person sa
 
 // always checks what must hold after every step.
 func (c *checker) always() {
-	db, holders, load := c.w.db, map[slotKey]string{}, map[clusterKey]int{}
+	db, holders := c.w.db, map[slotKey]string{}
 	for _, k := range db.open {
 		p := db.promotions.rows[k]
 		if !db.due.has(dueKey{k.tenant, promotionDue, k.id}) || p.waiting == nil || p.waiting.What == "" {
@@ -208,27 +208,10 @@ func (c *checker) always() {
 			c.w.violates("I1", "%s and %s run in one slot", other, p.ID)
 		}
 		holders[p.slot()] = p.ID
-		clusters := map[string]bool{}
-		for _, u := range p.Units {
-			if !clusters[u.Cluster] {
-				clusters[u.Cluster] = true
-				load[clusterKey{k.tenant, p.Environment, u.Cluster}]++
-			}
-		}
 	}
 	for _, at := range db.slots.order {
 		if s := db.slots.rows[at]; s.Holder != holders[at] {
 			c.w.violates("I1", "%v is held by %q, and %q runs", at, s.Holder, holders[at])
-		}
-	}
-	c.counts(load)
-}
-
-// counts checks the load of clusters, and that an open release is looked at again.
-func (c *checker) counts(load map[clusterKey]int) {
-	for k, n := range c.w.db.clusters { // their order decides only which is told
-		if load[k] != n {
-			c.w.violates("clusters are counted", "%v counts %d promotions, and %d run", k, n, load[k])
 		}
 	}
 	for _, k := range c.w.db.releases.order {

@@ -27,8 +27,7 @@ func (w *world) commit(c claim, s step, d promotion.Decision) error {
 		return errLost
 	}
 	for _, l := range d.Load {
-		at := clusterKey{k.tenant, s.row.Environment, l.Cluster}
-		if l.Delta > 0 && l.Limit > 0 && w.db.clusters[at] >= l.Limit {
+		if w.db.changing(k.tenant, s.row.Environment, l.Cluster) >= l.Limit {
 			return fmt.Errorf("cluster %s has no room: %w", l.Cluster, errConflict)
 		}
 	}
@@ -64,9 +63,6 @@ func (w *world) store(k key, s step, d promotion.Decision) {
 	w.db.transitions[k] = append(w.db.transitions[k], *d.Transition)
 	if d.Slot != nil {
 		w.db.slots.put(row.slot(), *d.Slot)
-	}
-	for _, l := range d.Load {
-		w.db.clusters[clusterKey{k.tenant, row.Environment, l.Cluster}] += l.Delta
 	}
 	w.order(k.tenant, s.now, d.Orders)
 	w.setLive(k.tenant, row.Place(), d.Live)
@@ -117,8 +113,8 @@ func (w *world) pokes(s step, d promotion.Decision) {
 	if p.Status.Final() {
 		w.poke(dueKey{p.Tenant, releaseDue, p.Release})
 	}
-	room := slices.ContainsFunc(d.Load, func(l promotion.Load) bool { return l.Delta < 0 && l.Limit > 0 })
 	free := d.Slot != nil && d.Slot.Holder == ""
+	room := free && s.env != nil && s.env.document.Spec.Limits.PromotionsPerCluster > 0
 	left := before == promotion.Queued || before == promotion.Gating && p.Status.Final()
 	turn := left && p.Status != promotion.Superseded && p.Status != promotion.Running
 	switch {

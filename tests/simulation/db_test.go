@@ -20,8 +20,7 @@ type (
 		slotKey
 		artifact string
 	}
-	clusterKey struct{ tenant, environment, cluster string }
-	dueKey     struct {
+	dueKey struct {
 		tenant string
 		kind   kind
 		id     string
@@ -141,7 +140,6 @@ type tables struct {
 	samples      map[slotKey][]sampleRow
 	holds        map[holdKey]string // why
 	checks       map[key][]promotion.CheckFact
-	clusters     map[clusterKey]int
 	findings     map[slotKey][]promotion.Finding // open
 	due          table[dueKey, dueRow]
 	rows         map[key]int64 // of the audit trail, with the version of the promotion that each is about
@@ -153,7 +151,7 @@ func newTables() *tables {
 		epoch: 1, environments: map[key]*environmentRow{}, bySlot: map[slotKey][]key{}, waiting: map[slotKey][]key{}, byRelease: map[key][]key{},
 		transitions: map[key][]promotion.Transition{}, wanted: map[placeKey]*wantedRow{}, reports: map[placeKey]*reportRow{},
 		live: map[placeKey]*target.Instance{}, samples: map[slotKey][]sampleRow{}, holds: map[holdKey]string{}, checks: map[key][]promotion.CheckFact{},
-		clusters: map[clusterKey]int{}, findings: map[slotKey][]promotion.Finding{}, rows: map[key]int64{}, told: map[key]int64{},
+		findings: map[slotKey][]promotion.Finding{}, rows: map[key]int64{}, told: map[key]int64{},
 	}
 }
 
@@ -164,7 +162,7 @@ func (db *tables) backup() *tables {
 	c.nodes, c.releases, c.promotions = db.nodes.clone(), db.releases.clone(), db.promotions.clone()
 	c.slots, c.due, c.open = db.slots.clone(), db.due.clone(), slices.Clone(db.open)
 	c.environments, c.wanted, c.reports, c.live = maps.Clone(db.environments), maps.Clone(db.wanted), maps.Clone(db.reports), maps.Clone(db.live)
-	c.holds, c.clusters, c.rows, c.told = maps.Clone(db.holds), maps.Clone(db.clusters), maps.Clone(db.rows), maps.Clone(db.told)
+	c.holds, c.rows, c.told = maps.Clone(db.holds), maps.Clone(db.rows), maps.Clone(db.told)
 	c.bySlot, c.waiting, c.byRelease, c.transitions = clipped(db.bySlot), clipped(db.waiting), clipped(db.byRelease), clipped(db.transitions)
 	c.samples, c.checks, c.findings = clipped(db.samples), clipped(db.checks), clipped(db.findings)
 	return &c

@@ -125,11 +125,25 @@ func (w *world) candidates(s *step) {
 			s.facts.Candidates = append(s.facts.Candidates, c)
 		}
 	}
+	if s.env == nil || s.env.document.Spec.Limits.PromotionsPerCluster == 0 {
+		return
+	}
 	for _, c := range w.clusters {
-		if n, ok := w.db.clusters[clusterKey{p.Tenant, p.Environment, c}]; ok {
+		if n := w.db.changing(p.Tenant, p.Environment, c); n > 0 {
 			s.facts.Load = append(s.facts.Load, promotion.ClusterLoad{Cluster: c, Running: n})
 		}
 	}
+}
+
+// changing counts the promotions that run in a cluster.
+func (db *tables) changing(tenant, environment, cluster string) (n int) {
+	for _, k := range db.open {
+		p := db.promotions.rows[k]
+		if k.tenant == tenant && p.Environment == environment && p.holds() && slices.ContainsFunc(p.Units, func(u promotion.Unit) bool { return u.Cluster == cluster }) {
+			n++
+		}
+	}
+	return n
 }
 
 // observed reads the units of a promotion that holds its slot.

@@ -284,7 +284,6 @@ var queries = []string{
 		'standby', standby ->> 'digest', 'smoke', smoke ->> 'path', 'keep', keep_for, 'at', at) FROM wanted`,
 	`SELECT 'live ' || tenant || ' ' || node || ' ' || environment || '/' || deployment, jsonb_build_object('instance', coalesce(instance ->> 'digest', '')) FROM live`,
 	`SELECT 'hold ' || tenant || ' ' || environment || '/' || deployment || ' ' || artifact, jsonb_build_object('reason', reason) FROM holds`,
-	`SELECT 'cluster ' || tenant || ' ' || environment || ' ' || cluster, jsonb_build_object('running', running) FROM clusters WHERE running > 0`,
 	`SELECT 'finding ' || tenant || ' ' || environment || '/' || deployment || ' ' || node || ' ' || kind, jsonb_build_object('since', since, 'detail', detail) FROM findings WHERE closed_at IS NULL`,
 	`SELECT 'rows of ' || tenant || ' ' || promotion, jsonb_build_object('n', count(*)) FROM audit WHERE promotion IS NOT NULL GROUP BY tenant, promotion`,
 }
@@ -345,11 +344,6 @@ func (w *world) rowsOfAll() map[string]string {
 	}
 	for k, reason := range w.db.holds {
 		put(map[string]any{"reason": reason}, "hold %s %s/%s %s", k.tenant, k.environment, k.deployment, k.artifact)
-	}
-	for k, n := range w.db.clusters {
-		if n > 0 {
-			put(map[string]any{"running": n}, "cluster %s %s %s", k.tenant, k.environment, k.cluster)
-		}
 	}
 	for k, open := range w.db.findings {
 		for _, f := range open {
