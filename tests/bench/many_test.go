@@ -164,7 +164,7 @@ func BenchmarkPromotions(b *testing.B) {
 	must(b, err)
 	repo, err := gitrepo.Open(w.bare)
 	must(b, err)
-	e := engine.New(w.store, func(string, string) (*gitrepo.Repository, error) { return repo, nil }, engine.Options{Concurrency: 8, Batch: 32, Lease: 20 * time.Second, Sign: sign})
+	e := engine.New(w.store, func(string, string) (*gitrepo.Repository, error) { return repo, nil }, engine.Options{Concurrency: 12, Batch: 48, Lease: 20 * time.Second, Sign: sign})
 	conn, err := pgx.Connect(b.Context(), w.admin)
 	must(b, err)
 	defer conn.Close(context.Background())

@@ -61,7 +61,7 @@ func newWorld(b *testing.B) *world {
 	must(b, store.Migrate(b.Context(), w.admin))
 	writer := audit.NewWriter(ed25519.NewKeyFromSeed(bytes.Repeat([]byte("b"), ed25519.SeedSize)))
 	w.keys = audit.Keys{writer.ID(): writer.Public()}
-	w.store, err = store.Open(b.Context(), store.Options{DSN: w.dsn, MaxConns: 8}, writer)
+	w.store, err = store.Open(b.Context(), store.Options{DSN: w.dsn, MaxConns: 12}, writer)
 	must(b, err)
 	b.Cleanup(w.store.Close)
 	w.serve(b)
