@@ -15,9 +15,9 @@ const module = "hotswap.dev/hotswap/"
 var order = []string{
 	"schemas", "pipelines",
 	// the domain: pure
-	"pkg/canonical", "pkg/promql", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/approval", "pkg/promotion",
+	"pkg/canonical", "pkg/promql", "pkg/approval", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/promotion",
 	// ports and their adapters
-	"pkg/secret", "pkg/store", "pkg/forge", "pkg/forge/rest", "pkg/forge/gitea", "pkg/gitrepo", "pkg/metric",
+	"pkg/secret", "pkg/store", "pkg/forge", "pkg/forge/rest", "pkg/forge/gitea", "pkg/gitrepo", "pkg/forge/builtin", "pkg/metric",
 	// the application
 	"pkg/auth", "pkg/engine", "pkg/api",
 	// the hosts

@@ -62,6 +62,15 @@ const (
 	NodeSecrets     Action = "node.secrets" // a node asks for what its orders refer to
 	SecretSet       Action = "secret.set"   // and remove
 	SecretList      Action = "secret.list"
+	PullRead        Action = "pull.read"
+	PullOpen        Action = "pull.open"
+	PullReview      Action = "pull.review" // and comment
+	PullMerge       Action = "pull.merge"
+	PullClose       Action = "pull.close" // and reopen
+	ReviewDismiss   Action = "review.dismiss"
+	RecordsPush     Action = "records.push"   // move the branch that says what runs
+	AccountChange   Action = "account.change" // of the built-in forge; and what it may do, and its tokens
+	BranchProtect   Action = "branch.protect"
 )
 
 // A rule says who may do an action. Refusals are always recorded; what was
@@ -74,15 +83,16 @@ type rule struct {
 // rules is the policy: an action that is not in it is refused.
 func rules(a Action) (rule, bool) {
 	switch a {
-	case RepositoryRead, PromotionRead:
+	case RepositoryRead, PromotionRead, PullRead, PullReview:
 		return rule{roles: []Role{Admin, Deployer, Viewer}}, true
 	case RepositoryPush:
 		return rule{roles: []Role{Admin, Deployer}, record: true}, true
-	case PromotionStop, PromotionPause, PromotionCheck, SlotRestore, HoldSet:
+	case PromotionStop, PromotionPause, PromotionCheck, SlotRestore, HoldSet, PullOpen, PullMerge, PullClose:
 		return rule{roles: []Role{Admin, Deployer}}, true
-	case AuditRead:
+	case AuditRead, RecordsPush:
 		return rule{roles: []Role{Admin}, record: true}, true
-	case SecretSet, SecretList, SlotClean, JoinTokenCreate, TokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise:
+	case SecretSet, SecretList, SlotClean, JoinTokenCreate, TokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise,
+		ReviewDismiss, AccountChange, BranchProtect:
 		return rule{roles: []Role{Admin}}, true
 	case NodeWanted, NodeReport, NodeSecrets:
 		return rule{roles: []Role{Node}}, true

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"hotswap.dev/hotswap/pkg/auth"
+	"hotswap.dev/hotswap/pkg/forge/builtin"
 	"hotswap.dev/hotswap/pkg/secret"
 )
 
@@ -49,6 +50,8 @@ type GitOptions struct {
 	// Authorize returns nil when the principal may do the action to the repository (acme/deploy), an error that wraps
 	// auth.ErrDenied when not, and any other error when it cannot tell: that is answered 503.
 	Authorize func(ctx context.Context, principal, action, repository string) error
+	// Gate, unless it is nil, judges every push before git sees it, and is told what it moved.
+	Gate PushGate
 	// WebhookURL gets a signed push event for each branch that a push changed. Empty: none.
 	WebhookURL string
 	// WebhookKey signs them.
@@ -59,6 +62,12 @@ type GitOptions struct {
 	MaxPush int64
 	// Log gets the result of every push and webhook; required.
 	Log *slog.Logger
+}
+
+// A PushGate says which branches may be moved, and takes down who moves them.
+type PushGate interface {
+	BeginPush(ctx context.Context, principal, repository string, asked []builtin.Moved) (*builtin.Push, error)
+	EndPush(ctx context.Context, push *builtin.Push, moved []builtin.Moved) error
 }
 
 // GitServer is the Git side of the embedded forge: bare repositories over smart HTTP, served by git http-backend.
@@ -202,7 +211,7 @@ func (g *GitServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer r.Body.Close()
-	g.backend(principal).ServeHTTP(w, forBackend(r))
+	g.backend(principal, false).ServeHTTP(w, forBackend(r))
 }
 
 // refuse answers whoever may not, and whoever cannot be told: what cannot be
@@ -242,7 +251,7 @@ func (g *GitServer) push(w http.ResponseWriter, r *http.Request, q gitRequest, p
 	}
 	changes, err := func() ([]refChange, error) {
 		defer func() { <-g.pushing }()
-		return g.receive(w, r, q, principal)
+		return g.gated(w, r, q, principal)
 	}()
 	if err != nil {
 		g.options.Log.Error("push", "repository", q.repository, "principal", principal, "error", err)
@@ -257,14 +266,49 @@ func (g *GitServer) push(w http.ResponseWriter, r *http.Request, q gitRequest, p
 	}
 }
 
-func (g *GitServer) receive(w http.ResponseWriter, r *http.Request, q gitRequest, principal string) ([]refChange, error) {
+// gated asks the gate before git moves anything, and tells it after. What it could not
+// be told after, it knows to have begun.
+func (g *GitServer) gated(w http.ResponseWriter, r *http.Request, q gitRequest, principal string) ([]refChange, error) {
+	body, isFile := r.Body.(*os.File)
+	if g.options.Gate == nil || !isFile {
+		return g.receive(w, r, q, principal, g.options.AllowForce)
+	}
+	asked, capabilities, err := pushedCommands(body, r.Header.Get("Content-Encoding"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, err
+	}
+	if len(asked) == 0 { // git asks whether it may push at all
+		return g.receive(w, r, q, principal, false)
+	}
+	push, err := g.options.Gate.BeginPush(r.Context(), principal, q.repository, asked)
+	if err != nil {
+		g.refuse(w, q, err)
+		return nil, err
+	}
+	if len(push.Refused) > 0 {
+		refusePush(w, asked, capabilities, push.Refused)
+		return nil, nil
+	}
+	changes, err := g.receive(w, r, q, principal, g.options.AllowForce || push.Force)
+	if err != nil {
+		return nil, err
+	}
+	moved := make([]builtin.Moved, 0, len(changes))
+	for _, c := range changes {
+		moved = append(moved, builtin.Moved{Ref: c.ref, Before: c.before, After: c.after})
+	}
+	return changes, g.options.Gate.EndPush(context.WithoutCancel(r.Context()), push, moved)
+}
+
+func (g *GitServer) receive(w http.ResponseWriter, r *http.Request, q gitRequest, principal string, force bool) ([]refChange, error) {
 	ctx := context.WithoutCancel(r.Context())
 	before, err := g.refs(ctx, q.path)
 	if err != nil {
 		http.Error(w, "the repository cannot be read", http.StatusInternalServerError)
 		return nil, err
 	}
-	g.backend(principal).ServeHTTP(w, forBackend(r))
+	g.backend(principal, force).ServeHTTP(w, forBackend(r))
 	after, err := g.refs(ctx, q.path)
 	if err != nil {
 		return nil, err
@@ -312,25 +356,25 @@ func forBackend(r *http.Request) *http.Request {
 	return clean
 }
 
-func (g *GitServer) backend(principal string) *cgi.Handler {
+func (g *GitServer) backend(principal string, force bool) *cgi.Handler {
 	return &cgi.Handler{
 		Path: g.git, Args: []string{"http-backend"}, Dir: g.options.Root,
-		Env:    append(g.environment(), "GIT_PROJECT_ROOT="+g.options.Root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER="+principal),
+		Env:    append(g.environment(force), "GIT_PROJECT_ROOT="+g.options.Root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER="+principal),
 		Stderr: io.Discard,
 	}
 }
 
 // environment isolates git from the machine's and the user's configuration; settings given this way win over those
 // of a repository.
-func (g *GitServer) environment() []string {
+func (g *GitServer) environment(force bool) []string {
 	settings := [][2]string{
 		{"core.hooksPath", "/dev/null"},
 		{"http.getanyfile", "false"},
 		{"http.receivepack", "true"},
 		{"receive.fsckObjects", "true"},
 		{"receive.maxInputSize", strconv.FormatInt(g.options.MaxPush, 10)},
-		{"receive.denyNonFastForwards", strconv.FormatBool(!g.options.AllowForce)},
-		{"receive.denyDeletes", strconv.FormatBool(!g.options.AllowForce)},
+		{"receive.denyNonFastForwards", strconv.FormatBool(!force)},
+		{"receive.denyDeletes", strconv.FormatBool(!force)},
 		{"receive.denyDeleteCurrent", "refuse"},
 		{"transfer.hideRefs", "refs/hotswap"},
 		{"gc.autoDetach", "false"}, // nothing outlives its request
@@ -349,7 +393,7 @@ func (g *GitServer) run(ctx context.Context, args ...string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, g.git, args...)
 	cmd.Dir = g.options.Root
-	cmd.Env = append(g.environment(), "PATH=/usr/local/bin:/usr/bin:/bin")
+	cmd.Env = append(g.environment(false), "PATH=/usr/local/bin:/usr/bin:/bin")
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"hash/fnv"
 	"net/http"
 	"sort"
 	"strings"
 
 	"hotswap.dev/hotswap/pkg/forge"
+	"hotswap.dev/hotswap/pkg/forge/builtin"
 )
 
 // refChange is one reference before and after a push; "" where it was not there.
@@ -86,10 +86,5 @@ func (g *GitServer) send(ctx context.Context, repository string, change refChang
 	return answer.StatusCode, answer.Body.Close()
 }
 
-// RepositoryID is the number of a repository of the embedded forge: FNV-1a of its name, positive. The embedded forge
-// renames nothing, so the name is the identity.
-func RepositoryID(name string) int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(name))
-	return int64(h.Sum64()>>12) + 1 // at most 2^52: exact in JSON everywhere
-}
+// RepositoryID is the number of a repository of the embedded forge.
+func RepositoryID(name string) int64 { return builtin.RepositoryID(name) }

@@ -8,6 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,14 +123,14 @@ func (l *Lab) Own(*testing.T) approval.Account { return l.own }
 
 func (l *Lab) next(prefix string) string { return prefix + strconv.FormatInt(l.count.Add(1), 10) }
 
-// Repository implements [conformance.Lab].
+// Repository implements [conformance.Lab]. Pushes are slow, so Gitea adopts what was made by Git.
 func (l *Lab) Repository(t *testing.T) string {
 	t.Helper()
 	name := l.next("deploy")
 	repo := org + "/" + name
-	l.do(t, "", http.MethodPost, "/orgs/"+org+"/repos", map[string]any{"name": name, "auto_init": true, "default_branch": "main"}, nil)
-	l.do(t, "", http.MethodPatch, "/repos/"+repo, map[string]any{"allow_fast_forward_only_merge": true}, nil)
-	l.do(t, "", http.MethodPost, "/repos/"+repo+"/branches", map[string]any{"new_branch_name": conformance.Releases, "old_branch_name": "main"}, nil)
+	plantRepository(t, filepath.Join(l.server.work, "repositories", org, name+".git"))
+	l.do(t, "", http.MethodPost, "/admin/unadopted/"+repo, nil, nil)
+	l.do(t, "", http.MethodPatch, "/repos/"+repo, map[string]any{"private": false, "default_branch": "main", "allow_fast_forward_only_merge": true}, nil)
 	for _, branch := range []string{"main", conformance.Releases} {
 		l.do(t, "", http.MethodPost, "/repos/"+repo+"/branch_protections", map[string]any{
 			"rule_name": branch, "enable_push": false, "required_approvals": 1,
@@ -135,6 +138,27 @@ func (l *Lab) Repository(t *testing.T) string {
 		}, nil)
 	}
 	return repo
+}
+
+// plantRepository makes a bare repository with the two branches.
+func plantRepository(t *testing.T, path string) {
+	t.Helper()
+	git := func(stdin string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", path}, args...)...)
+		cmd.Stdin = strings.NewReader(stdin)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "HOME="+path,
+			"GIT_AUTHOR_NAME=lab", "GIT_AUTHOR_EMAIL=lab@example.test", "GIT_COMMITTER_NAME=lab", "GIT_COMMITTER_EMAIL=lab@example.test")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "git %v: %s", args, out)
+		return strings.TrimSpace(string(out))
+	}
+	require.NoError(t, os.MkdirAll(path, 0o755))
+	git("", "init", "--quiet", "--bare", "--initial-branch=main")
+	blob := git("A repository of the lab.\n", "hash-object", "-w", "--stdin")
+	tree := git("100644 blob "+blob+"\tREADME.md\n", "mktree")
+	first := git("first\n", "commit-tree", tree)
+	git("", "update-ref", "refs/heads/main", first)
+	git("", "update-ref", "refs/heads/"+conformance.Releases, first)
 }
 
 // Account implements [conformance.Lab].

@@ -50,7 +50,7 @@ func Start(ctx context.Context, tools string) (*Server, error) {
 	if source, err = output(ctx, filepath.Join(tools, "gitea"), []string{"GOWORK=off"}, "go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "code.gitea.io/gitea"); err != nil {
 		return nil, fmt.Errorf("find gitea's files: %w", err)
 	}
-	if s.work, err = os.MkdirTemp("", "hotswap-gitea-"); err != nil {
+	if s.work, err = os.MkdirTemp(memory(), "hotswap-gitea-"); err != nil {
 		return nil, err
 	}
 	for range 3 { // somebody may be faster at the port
@@ -61,6 +61,14 @@ func Start(ctx context.Context, tools string) (*Server, error) {
 	}
 	_ = os.RemoveAll(s.work)
 	return nil, err
+}
+
+// memory is a file system in memory where there is one: nothing here must outlast the tests.
+func memory() string {
+	if _, err := os.Stat("/dev/shm"); err == nil {
+		return "/dev/shm"
+	}
+	return ""
 }
 
 func output(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
