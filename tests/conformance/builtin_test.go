@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"context"
 	"crypto/ed25519"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
