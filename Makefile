@@ -29,9 +29,9 @@ check: ## formatting, vet, staticcheck, tidy, and all tests with the race detect
 	$(GO) test -race -shuffle=on -timeout 14m ./...
 	@$(MAKE) --no-print-directory simulate
 
-test-crash: ## cut every round trip of a release, and catch the mutants (minutes)
+test-crash: ## cut every round trip of a release, and catch the mutants (two hours on two cores)
 	@tests/need.sh go git postgres
-	HOTSWAP_CRASH=full $(GO) test -count=1 -timeout 60m -v ./tests/crash/...
+	HOTSWAP_CRASH=full $(GO) test -count=1 -timeout 180m -v ./tests/crash/...
 
 test-forge: ## what every forge adapter must do, on a real Gitea that is built and started here (minutes, the first time)
 	@tests/need.sh go git cc
