@@ -11,11 +11,11 @@ import "embed"
 
 // files is written by the compiler and never changes.
 //
-//go:embed deployment.v1.json pipeline.v1.json environment.v1.json analysis.v1.json
+//go:embed deployment.v1.json pipeline.v1.json environment.v1.json analysis.v1.json policy.v1.json
 var files embed.FS
 
 // Kinds returns the kinds that have a schema, in the order a person meets them.
-func Kinds() []string { return []string{"Deployment", "Pipeline", "Environment", "Analysis"} }
+func Kinds() []string { return []string{"Deployment", "Pipeline", "Environment", "Analysis", "Policy"} }
 
 // FileName returns the name of the kind's schema, "deployment.v1.json", or ""
 // for a kind that has none.
@@ -29,6 +29,8 @@ func FileName(kind string) string {
 		return "environment.v1.json"
 	case "Analysis":
 		return "analysis.v1.json"
+	case "Policy":
+		return "policy.v1.json"
 	}
 	return ""
 }

@@ -130,6 +130,7 @@ func withoutDefault(path string) bool {
 	for _, end := range []string{
 		".tenant", ".port", ".resources.memory", ".resources.cpu", ".clusterLabel", ".prometheus", ".gates.approval", "stages[].concurrency",
 		".strategy.maxUnavailable", ".strategy.stabilization", ".strategy.analysis", ".strategy.waves", ".strategy.smoke",
+		".all", ".any", ".team", ".user",
 	} {
 		if strings.HasSuffix(path, end) {
 			return true
@@ -188,7 +189,7 @@ func TestAFieldIsFoundByItsPath(t *testing.T) {
 	require.Equal(t, "pipeline.spec.stages[].needs", f.Path)
 	_, err = schemas.Lookup("pipeline", "spec", "stages", "needs", "bogus")
 	require.ErrorIs(t, err, schemas.ErrUnknown)
-	_, err = schemas.Lookup("policy")
+	_, err = schemas.Lookup("secret")
 	require.ErrorIs(t, err, schemas.ErrUnknown)
 }
 
@@ -197,7 +198,7 @@ func TestTheReferenceOfTheKindsIsCurrent(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Kinds\n\nMade from `schemas/` by `go test ./schemas -update`. `hotswap explain FIELD` prints the same.\n\n" +
 		"A file holds one document, lies directly in the folder of its kind, and is called like it: `deployments/shop.yaml`,\n" +
-		"`pipelines/standard.yaml`, `environments/production.yaml`, `analyses/standard.yaml`. What is not in these tables is refused.\n\n" +
+		"`pipelines/standard.yaml`, `environments/production.yaml`, `analyses/standard.yaml`, `policies/production.yaml`. What is not in these tables is refused.\n\n" +
 		"For an editor, put this on the first line: `# yaml-language-server: $schema=https://hotswap.dev/schemas/deployment.v1.json`\n" +
 		"(or the path of a copy of `schemas/deployment.v1.json`).\n")
 	for _, kind := range schemas.Kinds() {

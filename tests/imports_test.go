@@ -37,7 +37,7 @@ var pure = map[string][]string{
 	"pkg/strategy":  {},
 	"pkg/analysis":  {},
 	"pkg/record":    {"gopkg.in/yaml.v3"},
-	"pkg/approval":  {},
+	"pkg/approval":  {"github.com/hmarr/codeowners"},
 	"pkg/audit":     {"golang.org/x/mod/sumdb/tlog", "golang.org/x/mod/sumdb/note"},
 	"pkg/promotion": {},
 }

@@ -46,7 +46,7 @@ func readRevision(ctx context.Context, root, name string) (revision, error) {
 	err = git(ctx, root, "", func(r *bufio.Reader) (err error) {
 		files, out.skipped, err = readEntries(r)
 		return err
-	}, append([]string{"ls-tree", "-r", "-z", out.commit, "--"}, append(intent.Folders(), intent.UnreadFolders()...)...)...)
+	}, append([]string{"ls-tree", "-r", "-z", out.commit, "--"}, intent.Folders()...)...)
 	if err != nil || len(files) == 0 {
 		return out, err
 	}

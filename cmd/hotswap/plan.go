@@ -114,7 +114,7 @@ func planRepository(root, only, tenant string, talk io.Writer) ([]releasePlan, e
 		if snapshot.Tenant == "" {
 			snapshot.Tenant = offlineTenant
 		}
-		p, err := planRelease(snapshot, set.Environments)
+		p, err := planRelease(snapshot, set)
 		if err != nil {
 			return plans, err
 		}
@@ -140,14 +140,19 @@ func deploymentNames(tree intent.Tree) []string {
 }
 
 // planRelease plans one release through every stage of its pipeline.
-func planRelease(s intent.Snapshot, environments map[string]intent.Environment) (releasePlan, error) {
+func planRelease(s intent.Snapshot, set *intent.Set) (releasePlan, error) {
 	release, err := s.Digest()
 	if err != nil {
 		return releasePlan{}, err
 	}
 	out := releasePlan{Deployment: s.Deployment, Tenant: s.Tenant, Module: s.Module, Pipeline: s.Pipeline.Metadata.Name, Release: release}
 	for _, stage := range inOrder(s.Pipeline.Spec.Stages) {
-		plan, err := promotion.NewPlan(s, stage.Name, environments[stage.Environment], nil)
+		env := set.Environments[stage.Environment]
+		var policy *intent.Policy
+		if p, ok := set.Policies[stage.Gates.Policy()]; ok {
+			policy = &p
+		}
+		plan, err := promotion.NewPlan(s, stage.Name, env, policy, nil)
 		if err != nil {
 			return releasePlan{}, err
 		}
@@ -158,7 +163,7 @@ func planRelease(s intent.Snapshot, environments map[string]intent.Environment) 
 		out.Stages = append(out.Stages, stagePlan{
 			Stage: stage.Name, Needs: append([]string{}, stage.Needs...), Environment: stage.Environment,
 			Strategy: stage.Strategy, OnFailure: stage.OnFailure.Action, Hold: stage.OnFailure.Hold, Retries: stage.OnFailure.Retries, OnNewer: cmp.Or(stage.OnNewer, "wait"),
-			Concurrency: s.Pipeline.Spec.ConcurrencyOf(stage), Selector: plan.Selector, Gates: gatesText(stage.Gates, environments[stage.Environment].Spec.Windows),
+			Concurrency: s.Pipeline.Spec.ConcurrencyOf(stage), Selector: plan.Selector, Gates: gatesText(stage.Gates, env.Spec.Windows),
 			Config: s.Configs[stage.Environment], Digest: digest,
 		})
 	}

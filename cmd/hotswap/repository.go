@@ -64,7 +64,7 @@ func splitPath(p string) (root, inside string, err error) {
 		return p, "", nil
 	}
 	steps := strings.Split(filepath.ToSlash(p), "/")
-	known := append(intent.Folders(), intent.UnreadFolders()...)
+	known := intent.Folders()
 	for i := len(steps) - 1; i >= 0; i-- {
 		if slices.Contains(known, steps[i]) && (info.IsDir() || i < len(steps)-1) {
 			root = filepath.Join(strings.Join(steps[:i], "/"))
@@ -98,7 +98,7 @@ func readRepository(root string) (*repository, error) {
 	defer dir.Close()
 	r := &repository{root: root, tree: intent.Tree{}}
 	found := false
-	for _, folder := range append(intent.Folders(), intent.UnreadFolders()...) {
+	for _, folder := range intent.Folders() {
 		err := fs.WalkDir(dir.FS(), folder, func(p string, entry fs.DirEntry, err error) error {
 			switch {
 			case p == folder && errors.Is(err, fs.ErrNotExist):

@@ -3,6 +3,8 @@ package approval
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -50,20 +52,33 @@ type Requirement struct {
 // ErrPolicy reports a policy that says nothing that can be judged by.
 var ErrPolicy = errors.New("not a policy")
 
-// Check returns an [ErrPolicy] that says where and why.
+// Wrong is the [ErrPolicy] that says where and why.
+type Wrong struct {
+	At  []string // field by field: "approvals", "all", "1"
+	Why string
+}
+
+func (w Wrong) Error() string {
+	return fmt.Sprintf("%v: %s: %s", ErrPolicy, strings.Join(w.At, "."), w.Why)
+}
+
+// Is makes errors.Is(err, ErrPolicy) true.
+func (w Wrong) Is(target error) bool { return target == ErrPolicy }
+
+// Check returns a [Wrong] when the policy says nothing that can be judged by.
 func (p Policy) Check() error {
-	if err := p.Approvals.check("approvals", 0); err != nil {
+	if err := p.Approvals.check([]string{"approvals"}, 0); err != nil {
 		return err
 	}
 	if p.ValidFor != "" {
 		if d, err := time.ParseDuration(p.ValidFor); err != nil || d <= 0 {
-			return fmt.Errorf("%w: validFor %q is no duration such as 168h", ErrPolicy, p.ValidFor)
+			return Wrong{At: []string{"validFor"}, Why: fmt.Sprintf("%q is no duration such as 168h", p.ValidFor)}
 		}
 	}
 	return nil
 }
 
-func (r Requirement) check(at string, depth int) error {
+func (r Requirement) check(at []string, depth int) error {
 	kinds := 0
 	for _, is := range []bool{len(r.All) > 0, len(r.Any) > 0, r.Team != "", r.User != "", r.CodeOwners, r.Writers} {
 		if is {
@@ -73,22 +88,19 @@ func (r Requirement) check(at string, depth int) error {
 	alone := r.Team == "" && !r.CodeOwners && !r.Writers
 	switch {
 	case kinds != 1:
-		return fmt.Errorf("%w: %s must say exactly one of all, any, team, user, codeOwners and writers; it says %d", ErrPolicy, at, kinds)
+		return Wrong{at, fmt.Sprintf("it must say exactly one of all, any, team, user, codeOwners and writers; it says %d", kinds)}
 	case depth > maxDepth:
-		return fmt.Errorf("%w: %s is nested too deeply", ErrPolicy, at)
+		return Wrong{at, "it is nested too deeply"}
 	case len(r.All)+len(r.Any) > maxParts:
-		return fmt.Errorf("%w: %s has more than %d parts", ErrPolicy, at, maxParts)
+		return Wrong{at, fmt.Sprintf("it has more than %d parts", maxParts)}
 	case r.Count < 0 || r.Count > maxCount || alone && r.Count != 0:
-		return fmt.Errorf("%w: %s: count is from 1 to %d, and only with team, codeOwners or writers", ErrPolicy, at, maxCount)
+		return Wrong{at, fmt.Sprintf("count is from 1 to %d, and only with team, codeOwners or writers", maxCount)}
 	}
-	for i, part := range r.All {
-		if err := part.check(fmt.Sprintf("%s.all[%d]", at, i), depth+1); err != nil {
-			return err
-		}
-	}
-	for i, part := range r.Any {
-		if err := part.check(fmt.Sprintf("%s.any[%d]", at, i), depth+1); err != nil {
-			return err
+	for field, parts := range map[string][]Requirement{"all": r.All, "any": r.Any} { // one of them is empty
+		for i, part := range parts {
+			if err := part.check(append(slices.Clone(at), field, strconv.Itoa(i)), depth+1); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -114,6 +126,16 @@ func (p Policy) Users() []string {
 // Teams are those that it names.
 func (p Policy) Teams() []string {
 	return p.Approvals.names(func(r Requirement) string { return r.Team })
+}
+
+// AsksOwners reports whether it asks for code owners.
+func (p Policy) AsksOwners() bool {
+	return len(p.Approvals.names(func(r Requirement) string {
+		if r.CodeOwners {
+			return "owners"
+		}
+		return ""
+	})) > 0
 }
 
 func (r Requirement) names(of func(Requirement) string) (out []string) {

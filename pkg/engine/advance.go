@@ -54,7 +54,7 @@ func reopen(s *store.Step) error {
 		return nil
 	}
 	stage := s.State.Spec.Stage
-	plan, err := promotion.NewPlan(s.Snapshot, stage.Name, s.Environment, s.Selected)
+	plan, err := promotion.NewPlan(s.Snapshot, stage.Name, s.Environment, s.Policy, s.Selected)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,11 @@ func begin(tenant string, s store.ReleaseStep, start promotion.StageStart, by au
 	if !ok {
 		return promotion.Decision{}, fmt.Errorf("environment %q is not known", st.Environment)
 	}
-	plan, err := promotion.NewPlan(s.Snapshot, st.Name, env, s.Selected[st.Environment])
+	var policy *intent.Policy
+	if p, ok := s.Policies[st.Gates.Approval]; ok {
+		policy = &p
+	}
+	plan, err := promotion.NewPlan(s.Snapshot, st.Name, env, policy, s.Selected[st.Environment])
 	if err != nil {
 		return promotion.Decision{}, err
 	}

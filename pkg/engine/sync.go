@@ -29,7 +29,7 @@ func (e *Engine) repository(ctx context.Context, c store.Claim) error {
 		return err
 	}
 	later := r.Now.Add(e.options.Reconcile)
-	repo, err := e.open(r.Tenant, r.Name)
+	repo, err := e.fetch(ctx, r.Tenant, r.Name, r.Branch)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (e *Engine) read(ctx context.Context, repo *gitrepo.Repository, r store.Rep
 			return store.Sync{}, err
 		}
 	}
-	d := &reader{engine: e, repo: repo, at: r, forced: forced, decoded: map[string]intent.File{}, environments: map[string]intent.Environment{}}
+	d := &reader{engine: e, repo: repo, at: r, forced: forced, decoded: map[string]intent.File{}, environments: map[string]intent.Environment{}, policies: map[string]intent.Policy{}}
 	if err := d.base(ctx); err != nil {
 		return store.Sync{}, err
 	}
@@ -102,6 +102,7 @@ type reader struct {
 	// environments are the newest valid ones that were read, by name: a release
 	// needs those of its own commit, even if a later one breaks them.
 	environments map[string]intent.Environment
+	policies     map[string]intent.Policy // the same, of policies
 }
 
 // A version is what a commit says.
@@ -126,6 +127,21 @@ func (v version) deployments() map[string]string {
 			out[name] += v.blobs[p]
 		}
 	}
+	return out
+}
+
+// policyFiles are the names of policies that have a file, valid or not; nil: it is not known.
+func (v version) policyFiles() []string {
+	if v.set == nil {
+		return nil
+	}
+	out := []string{}
+	for p := range v.blobs {
+		if rest, ok := strings.CutPrefix(p, intent.FolderPolicies+"/"); ok {
+			out = append(out, strings.TrimSuffix(rest, path.Ext(rest)))
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 
@@ -205,6 +221,7 @@ func (d *reader) commit(ctx context.Context, c gitrepo.Commit) error {
 		d.status(c, true, fmt.Sprintf("%s valid, %d released", count(len(now.set.Deployments), "intent"), len(released)), "")
 	}
 	maps.Copy(d.environments, now.set.Environments)
+	maps.Copy(d.policies, now.set.Policies)
 	d.before, d.sync.To, d.lost = now, c.SHA, false
 	return nil
 }
@@ -383,6 +400,12 @@ func (d *reader) status(c gitrepo.Commit, ok bool, description, detail string) {
 func (d *reader) done() store.Sync {
 	for _, name := range slices.Sorted(maps.Keys(d.environments)) {
 		d.sync.Environments = append(d.sync.Environments, d.environments[name])
+	}
+	d.sync.PolicyFiles = d.before.policyFiles()
+	for _, name := range d.sync.PolicyFiles {
+		if p, ok := d.policies[name]; ok {
+			d.sync.Policies = append(d.sync.Policies, p)
+		}
 	}
 	action, reason := "repository.synced", fmt.Sprintf("read to commit %.12s", d.sync.To)
 	if d.forced {

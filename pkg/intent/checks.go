@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/adhocore/gronx"
 
+	"hotswap.dev/hotswap/pkg/approval"
 	"hotswap.dev/hotswap/pkg/promql"
 )
 
@@ -175,6 +177,19 @@ func (d *Document) secretsOf(refs []SecretRef, path ...string) []Problem {
 			problems = append(problems, d.problem(RuleDuplicateName, fmt.Sprintf("a second secret is called %q", clip(ref.Name)), "", append(slices.Clone(path), strconv.Itoa(i), "name")...))
 		}
 		seen[ref.Name] = true
+	}
+	return problems
+}
+
+// checkPolicy checks what a schema cannot say about a policy.
+func (d *Document) checkPolicy() []Problem {
+	var problems []Problem
+	if d.Policy.Metadata.Name == Operator {
+		problems = append(problems, d.problem(RuleBadValue, "no policy is called operator: a stage means one operator's word by it", "take another name", "metadata", "name"))
+	}
+	var wrong approval.Wrong
+	if errors.As(d.Policy.Spec.Check(), &wrong) {
+		problems = append(problems, d.problem(RuleBadValue, wrong.Why, "", append([]string{"spec"}, wrong.At...)...))
 	}
 	return problems
 }

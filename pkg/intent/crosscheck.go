@@ -25,12 +25,6 @@ func (c *crossCheck) add(file string, p Problem) {
 // should. Paths holds the files admitted so far, by stem.
 func (c *crossCheck) admit(f File, paths map[string]string) {
 	d := f.Document
-	if unread(d.Path) {
-		p := d.problem(RuleNotRead, "this version does not read "+path.Dir(d.Path)+"/", "")
-		p.Severity = Warning
-		c.add(d.Path, p)
-		return
-	}
 	for _, p := range f.Problems {
 		c.add(d.Path, p)
 	}
@@ -56,6 +50,8 @@ func (c *crossCheck) admit(f File, paths map[string]string) {
 		c.set.Environments[name] = e
 	case d.Analysis != nil:
 		c.set.Analyses[name] = *d.Analysis
+	case d.Policy != nil:
+		c.set.Policies[name] = *d.Policy
 	}
 }
 
@@ -93,6 +89,8 @@ func folderOf(kind string) string {
 		return FolderEnvironments
 	case KindAnalysis:
 		return FolderAnalyses
+	case KindPolicy:
+		return FolderPolicies
 	}
 	return ""
 }
@@ -128,7 +126,7 @@ func (c *crossCheck) references(d Document) {
 	}
 }
 
-// stage checks the analyses and windows that a stage refers to. An environment
+// stage checks the analyses, policy and windows that a stage refers to. An environment
 // whose file is broken says so itself.
 func (c *crossCheck) stage(d Document, s Stage, i int) {
 	at := []string{"spec", "stages", strconv.Itoa(i)}
@@ -137,6 +135,10 @@ func (c *crossCheck) stage(d Document, s Stage, i int) {
 			c.add(d.Path, d.problem(RuleUnknownAnalysis, fmt.Sprintf("unknown analysis %q", name), c.hint(FolderAnalyses, name),
 				append(slices.Clone(at), "strategy", field)...))
 		}
+	}
+	if policy := s.Gates.Policy(); policy != "" && !c.known(FolderPolicies, policy) {
+		c.add(d.Path, d.problem(RuleUnknownPolicy, fmt.Sprintf("unknown policy %q", policy), c.hint(FolderPolicies, policy),
+			append(slices.Clone(at), "gates", "approval")...))
 	}
 	env, ok := c.set.Environments[s.Environment]
 	if !ok {
@@ -215,6 +217,9 @@ func (c *crossCheck) hint(folder, name string) string {
 	}
 	if folder == FolderAnalyses {
 		names = slices.AppendSeq(names, maps.Keys(c.set.Analyses))
+	}
+	if folder == FolderPolicies {
+		names = append(names, Operator)
 	}
 	if s := suggest(name, names); s != "" {
 		return fmt.Sprintf("did you mean %q?", s)

@@ -11,7 +11,7 @@ import (
 )
 
 // A Document is one decoded file. Exactly one of Deployment, Pipeline,
-// Environment and Analysis is set when the file is valid, none when it is not; Kind is set as
+// Environment, Analysis and Policy is set when the file is valid, none when it is not; Kind is set as
 // soon as it could be read. A Document is never changed, so it may be kept and
 // shared.
 type Document struct {
@@ -21,6 +21,7 @@ type Document struct {
 	Pipeline    *Pipeline
 	Environment *Environment
 	Analysis    *Analysis
+	Policy      *Policy
 
 	source source
 	root   *yaml.Node
@@ -28,7 +29,7 @@ type Document struct {
 
 // Valid reports whether the document was decoded.
 func (d Document) Valid() bool {
-	return d.Deployment != nil || d.Pipeline != nil || d.Environment != nil || d.Analysis != nil
+	return d.Deployment != nil || d.Pipeline != nil || d.Environment != nil || d.Analysis != nil || d.Policy != nil
 }
 
 // Metadata returns the document's metadata, zero when it is not valid.
@@ -42,6 +43,8 @@ func (d Document) Metadata() Metadata {
 		return d.Environment.Metadata
 	case d.Analysis != nil:
 		return d.Analysis.Metadata
+	case d.Policy != nil:
+		return d.Policy.Metadata
 	}
 	return Metadata{}
 }
@@ -91,7 +94,7 @@ func readKind(src source, root *yaml.Node) (string, *Problem) {
 		p := src.at(n, rule, message, hint)
 		return "", &p
 	}
-	kinds := []string{KindDeployment, KindPipeline, KindEnvironment, KindAnalysis}
+	kinds := []string{KindDeployment, KindPipeline, KindEnvironment, KindAnalysis, KindPolicy}
 	if root.Kind != yaml.MappingNode {
 		return fail(root, RuleWrongType, "the document must be a mapping, but it is "+typeName(root), "start with apiVersion: "+APIVersion)
 	}
@@ -132,6 +135,9 @@ func (d *Document) fill(value any) []Problem {
 	case KindAnalysis:
 		d.Analysis = &Analysis{}
 		target = d.Analysis
+	case KindPolicy:
+		d.Policy = &Policy{}
+		target = d.Policy
 	default:
 		d.Environment = &Environment{}
 		target = d.Environment
@@ -151,9 +157,11 @@ func (d *Document) fill(value any) []Problem {
 		problems = d.checkWindows()
 	case d.Analysis != nil:
 		problems = d.checkMetrics()
+	case d.Policy != nil:
+		problems = d.checkPolicy()
 	}
 	if HasErrors(problems) {
-		d.Deployment, d.Pipeline, d.Environment, d.Analysis = nil, nil, nil, nil
+		d.Deployment, d.Pipeline, d.Environment, d.Analysis, d.Policy = nil, nil, nil, nil, nil
 	}
 	return problems
 }

@@ -52,6 +52,8 @@ func encode(t testing.TB, d intent.Document) []byte {
 		spec = d.Pipeline.Spec
 	case d.Analysis != nil:
 		spec = d.Analysis.Spec
+	case d.Policy != nil:
+		spec = d.Policy.Spec
 	default:
 		spec = d.Environment.Spec
 	}

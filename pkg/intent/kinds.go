@@ -1,5 +1,7 @@
 package intent
 
+import "hotswap.dev/hotswap/pkg/approval"
+
 // APIVersion is the only version of the declarative kinds that this build reads.
 const APIVersion = "hotswap.dev/v1"
 
@@ -9,6 +11,7 @@ const (
 	KindPipeline    = "Pipeline"
 	KindEnvironment = "Environment"
 	KindAnalysis    = "Analysis"
+	KindPolicy      = "Policy"
 )
 
 // Metadata names a document. Name is a DNS label (RFC 1123, at most 63 octets).
@@ -124,7 +127,7 @@ type Stage struct {
 // Gates are the conditions of a promotion. All are evaluated together, and
 // again when the slot is taken.
 type Gates struct {
-	// Approval is who must agree: "operator" means that an operator says
+	// Approval is who must agree: the name of a [Policy], or "operator": that an operator says
 	// hotswap promote. Missing for longer than Deadline, the promotion expires.
 	Approval string `json:"approval,omitempty"`
 	Deadline string `json:"deadline,omitempty"` // default 24h; only with Approval
@@ -134,6 +137,24 @@ type Gates struct {
 	Soak    Soak     `json:"soak,omitzero"`
 	// Checks are names of external checks. Each must have been said to have passed.
 	Checks []string `json:"checks,omitempty"`
+}
+
+// Operator is the approval that one operator's word gives: no policy is called so.
+const Operator = "operator"
+
+// Policy returns the name of the policy whose reviews open the stage; empty: none does.
+func (g Gates) Policy() string {
+	if g.Approval == Operator {
+		return ""
+	}
+	return g.Approval
+}
+
+// A Policy says whose reviews open a stage. It is not frozen: it is read from the branch
+// that is released from, as it is now.
+type Policy struct {
+	Metadata Metadata        `json:"metadata"`
+	Spec     approval.Policy `json:"spec"`
 }
 
 // A Soak is how long every needed stage must have succeeded.

@@ -14,7 +14,7 @@ const (
 	RuleMissingField       = "missing-field"
 	RuleNeedsCycle         = "needs-cycle"
 	RuleNoCanary           = "no-canary"
-	RuleNotRead            = "not-read"
+	RuleUnknownPolicy      = "unknown-policy"
 	RuleNotUTF8            = "not-utf8"
 	RuleReservedVariable   = "reserved-variable"
 	RuleSeveralDocuments   = "several-documents"
@@ -59,7 +59,6 @@ func Rules() []Rule {
 		{RuleMissingField, Error, "A required field is not there.", "There is no safe value to assume."},
 		{RuleNeedsCycle, Error, "Stages that wait for each other.", "None of them would ever start."},
 		{RuleNoCanary, Warning, "A canary whose first wave is every unit.", "There is nothing to compare it with but its own past, and every user meets it at once."},
-		{RuleNotRead, Warning, "A file in `policies/`.", "This version does not read them, and a policy that is silently ignored would be worse than none."},
 		{RuleNotUTF8, Error, "A file that is not UTF-8.", "Other encodings read differently in different places."},
 		{RuleReservedVariable, Error, "A variable named `PORT`, `CREDENTIALS_DIRECTORY` or `HOTSWAP_…`.", "The node tells the module with them where to listen; it would refuse the order."},
 		{RuleSeveralDocuments, Error, "More than one document in a file.", "The file's name is the document's name."},
@@ -73,9 +72,10 @@ func Rules() []Rule {
 		{RuleUnknownField, Error, "A field that the kind has not.", "A key that is accepted and ignored would be a lie."},
 		{RuleUnknownKind, Error, "A `kind` that this version does not read.", "It would be ignored."},
 		{RuleUnknownPipeline, Error, "A pipeline that has no file in `pipelines/` and is not built in.", "The deployment would go nowhere."},
+		{RuleUnknownPolicy, Error, "A policy in `gates.approval` that has no file in `policies/`.", "Nobody could open the gate."},
 		{RuleUnknownStage, Error, "A stage in `needs` that the pipeline has not.", "The stage would wait for ever."},
 		{RuleUnknownWindow, Error, "A window in `gates` that the stage's environment has not.", "The stage would wait for ever."},
-		{RuleWrongFolder, Error, "A document that is not directly in the folder of its kind.", "`deployments/`, `pipelines/`, `environments/` and `analyses/` may be protected differently."},
+		{RuleWrongFolder, Error, "A document that is not directly in the folder of its kind.", "`deployments/`, `pipelines/`, `environments/`, `analyses/` and `policies/` may be protected differently."},
 		{RuleWrongName, Error, "A `metadata.name` that is not the file's base name.", "A reviewer finds a document by its file."},
 		{RuleWrongTenant, Error, "A `metadata.tenant` that is not the repository's.", "A repository speaks for one tenant."},
 		{RuleWrongType, Error, "A value of another type than the field's, such as an unquoted version `1.5`.", "YAML would read `1.10` and `1.1` as the same number."},

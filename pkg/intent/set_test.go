@@ -109,11 +109,11 @@ func TestEveryBuiltInPipelineIsValid(t *testing.T) {
 	}
 }
 
-func TestAWarningRefusesNothing(t *testing.T) {
+func TestABrokenPolicyThatNobodyAsksForRefusesNothing(t *testing.T) {
 	tree := baseTree(t)
 	tree["policies/production.yaml"] = []byte("approvals: 2\n")
 	set, problems := intent.CheckTree(tree, "shop")
-	require.Equal(t, []string{"policies/production.yaml not-read"}, rules(problems))
+	require.Equal(t, []string{"policies/production.yaml missing-field"}, rules(problems))
 	_, err := set.Snapshot("checkout")
 	require.NoError(t, err)
 }

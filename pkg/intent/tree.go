@@ -24,6 +24,7 @@ const (
 	FolderPipelines    = "pipelines"
 	FolderEnvironments = "environments"
 	FolderAnalyses     = "analyses"
+	FolderPolicies     = "policies"
 )
 
 // What [Set.Snapshot] answers when there is none.
@@ -51,6 +52,7 @@ type Set struct {
 	Pipelines    map[string]Pipeline
 	Environments map[string]Environment
 	Analyses     map[string]Analysis // the built-in ones too
+	Policies     map[string]Policy
 
 	problems map[string][]Problem // by file without its extension, "" for the tree
 	files    map[string]bool      // known files without their extensions, valid or not
@@ -58,12 +60,8 @@ type Set struct {
 
 // Folders returns the folders that are read, in the order of the kinds.
 func Folders() []string {
-	return []string{FolderDeployments, FolderPipelines, FolderEnvironments, FolderAnalyses}
+	return []string{FolderDeployments, FolderPipelines, FolderEnvironments, FolderAnalyses, FolderPolicies}
 }
-
-// UnreadFolders returns the folders of kinds that later versions read. Their
-// files are warned about.
-func UnreadFolders() []string { return []string{"policies"} }
 
 // CheckTree decodes every file of a repository and checks them against each
 // other. Tenant is the repository's; with "" the documents' own are taken.
@@ -86,10 +84,6 @@ func CheckTree(tree Tree, tenant string) (*Set, []Problem) {
 	slices.Sort(paths)
 	var files []File
 	for _, p := range paths {
-		if unread(p) {
-			files = append(files, File{Document: Document{Path: p, source: newSource(p, "")}})
-			continue
-		}
 		d, problems := Decode(p, tree[p])
 		files = append(files, File{Document: d, Problems: problems})
 	}
@@ -101,13 +95,7 @@ func CheckTree(tree Tree, tenant string) (*Set, []Problem) {
 func Reads(p string) bool {
 	folder, _, below := strings.Cut(p, "/")
 	ext := path.Ext(p)
-	return below && (ext == ".yaml" || ext == ".yml") &&
-		(slices.Contains(Folders(), folder) || slices.Contains(UnreadFolders(), folder))
-}
-
-func unread(p string) bool {
-	folder, _, _ := strings.Cut(p, "/")
-	return slices.Contains(UnreadFolders(), folder)
+	return below && (ext == ".yaml" || ext == ".yml") && slices.Contains(Folders(), folder)
 }
 
 // refuseTree answers for a tree that is too big to look at: nothing in it is used.
@@ -122,6 +110,7 @@ func newSet(tenant string) *Set {
 	return &Set{
 		Tenant:      tenant,
 		Deployments: map[string]Deployment{}, Pipelines: map[string]Pipeline{}, Environments: map[string]Environment{}, Analyses: map[string]Analysis{},
+		Policies: map[string]Policy{},
 		problems: map[string][]Problem{}, files: map[string]bool{},
 	}
 }
@@ -165,11 +154,13 @@ func (s *Set) drop(stem string) {
 		delete(s.Environments, name)
 	case FolderAnalyses:
 		delete(s.Analyses, name)
+	case FolderPolicies:
+		delete(s.Policies, name)
 	}
 }
 
 // Problems returns what concerns a deployment: the problems of its file, of its
-// pipeline, of the environments and analyses of its stages, and of the tree as a whole. The
+// pipeline, of the environments, analyses and policies of its stages, and of the tree as a whole. The
 // deployment can be released exactly if none of them is an error.
 func (s *Set) Problems(deployment string) []Problem {
 	out := slices.Clone(s.problems[""])
@@ -179,6 +170,9 @@ func (s *Set) Problems(deployment string) []Problem {
 		out = append(out, s.problems[FolderPipelines+"/"+d.Spec.Pipeline]...)
 		for _, stage := range s.Pipelines[d.Spec.Pipeline].Spec.Stages {
 			out = append(out, s.problems[FolderEnvironments+"/"+stage.Environment]...)
+			if policy := stage.Gates.Policy(); policy != "" {
+				out = append(out, s.problems[FolderPolicies+"/"+policy]...)
+			}
 		}
 		for _, name := range s.Pipelines[d.Spec.Pipeline].Spec.Analyses() {
 			out = append(out, s.problems[FolderAnalyses+"/"+name]...)

@@ -29,6 +29,7 @@ func (d *decider) closed() []gate {
 		return append(out, d.afterGate()...)
 	}
 	out = append(out, d.approvalGate()...)
+	out = append(out, d.refusedGate()...)
 	if w := d.ev.Facts.Gates.Window; w != nil && !w.Open {
 		out = append(out, gate{what: "an open window", evidence: w.Why, next: w.Next})
 	}

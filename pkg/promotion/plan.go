@@ -11,6 +11,7 @@ import (
 // planDomain and environmentDomain separate the digests, see pkg/canonical.
 const (
 	planDomain        = "hotswap.dev/plan/v1"
+	policyDomain      = "hotswap.dev/policy/v1"
 	environmentDomain = "hotswap.dev/environment/v1"
 )
 
@@ -24,14 +25,16 @@ type Plan struct {
 	Stage       intent.Stage      `json:"stage"`
 	Environment string            `json:"environment"` // digest of the environment's spec, its windows included
 	Selector    map[string]string `json:"selector"`
+	Policy      string            `json:"policy,omitempty"` // digest of the policy's spec; empty: the stage names none, or it is gone
 	Waves       []strategy.Wave   `json:"waves"`
 	Units       []string          `json:"units,omitempty"`
 }
 
 // NewPlan returns the plan of taking the frozen intent s through one of its
-// stages into env as it is now. Units are the nodes that env selects, in the
+// stages into env as it is now. Policy is the one that the stage's gate names, as it is
+// now; nil: it names none, or it is gone. Units are the nodes that env selects, in the
 // order in which they are changed; they count only where the stage says so.
-func NewPlan(s intent.Snapshot, stage string, env intent.Environment, units []string) (Plan, error) {
+func NewPlan(s intent.Snapshot, stage string, env intent.Environment, policy *intent.Policy, units []string) (Plan, error) {
 	st, ok := StageOf(s.Pipeline, stage)
 	if !ok {
 		return Plan{}, fmt.Errorf("plan of %s: pipeline %s has no stage %q", s.Deployment, s.Pipeline.Metadata.Name, stage)
@@ -51,6 +54,11 @@ func NewPlan(s intent.Snapshot, stage string, env intent.Environment, units []st
 	p := Plan{Release: release, Stage: st, Environment: environment, Selector: env.Spec.Selector, Waves: waves}
 	if s.Remove {
 		p.Kind = Remove
+	}
+	if policy != nil {
+		if p.Policy, err = canonical.Digest(policyDomain, policy.Spec); err != nil {
+			return Plan{}, fmt.Errorf("plan of %s: policy %s: %w", s.Deployment, policy.Metadata.Name, err)
+		}
 	}
 	if st.Strategy.Units == "exact" {
 		p.Units = units

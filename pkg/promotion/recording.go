@@ -155,6 +155,7 @@ func (d *decider) recording() {
 	case EffectDone:
 		d.recorded(e)
 	case EffectFailed:
+		d.State.Progress.Refusal, d.State.Progress.RetryAt = e.Why, d.now.Add(refusalPause(d.State.Progress.Try))
 		d.regate("pull request not merged: " + e.Why)
 	default:
 		why := e.Why
@@ -163,6 +164,30 @@ func (d *decider) recording() {
 		}
 		d.wait(d.now.Add(lookAgain), "the promotion pull request to be merged", why, "hotswap abort "+d.State.ID)
 	}
+}
+
+// refusalPause is how long it is not tried again to record a promotion after the
+// given number of tries: the first time it may have been a moment's change.
+func refusalPause(try int) time.Duration {
+	if try <= 1 {
+		return 0
+	}
+	return min(10*time.Second<<min(try-2, 10), 5*time.Minute)
+}
+
+// refusedGate is closed for a while after the forge refused the merge, so that nobody
+// asks it without end for what it does not allow.
+func (d *decider) refusedGate() []gate {
+	p := d.State.Progress
+	if p.Refusal == "" || !d.now.Before(p.RetryAt) {
+		return nil
+	}
+	return []gate{{
+		what:     "the forge to take the merge",
+		evidence: fmt.Sprintf("it was refused %d times: %s", p.Try, p.Refusal),
+		command:  "look at what protects the branch of the pull request",
+		next:     p.RetryAt,
+	}}
 }
 
 // recorded begins with the units, unless what must not be passed by was closed while the
@@ -186,7 +211,7 @@ func (d *decider) recorded(e *EffectFact) {
 	slot := d.ev.Facts.Slot
 	slot.Started = max(slot.Started, d.State.Generation)
 	d.Slot = &slot
-	d.State.Progress.Recorded = e.Commit
+	d.State.Progress.Recorded, d.State.Progress.Refusal, d.State.Progress.RetryAt = e.Commit, "", time.Time{}
 	if len(d.State.Units) == 0 { // a removal where nothing runs
 		d.finish(Succeeded, false, "promotion.succeeded", "no unit runs it")
 		return

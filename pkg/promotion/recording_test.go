@@ -243,3 +243,36 @@ func TestAPlanThatMovesTellsWhoseApprovalIsVoid(t *testing.T) {
 	require.Equal(t, Gating, s.state.Status, "the pull request still shows the plan before")
 	require.Equal(t, "the pull request shows plan plan-1", s.last.Waiting.Evidence)
 }
+
+func TestAForgeThatRefusesTheMergeIsNotAskedWithoutEnd(t *testing.T) {
+	s := reviewedStory(t)
+	s.toRecording()
+	refuse := func() {
+		s.answers(EffectFailed, "hotswap/releases is protected")
+		s.look()
+		require.Equal(t, Gating, s.state.Status)
+	}
+	refuse()
+	s.look() // the first time, it may have been a moment's change
+	s.look()
+	require.Equal(t, Recording, s.state.Phase)
+	for _, pause := range []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second} {
+		refuse()
+		s.approve()
+		s.look()
+		require.Equal(t, Gating, s.state.Status)
+		require.Equal(t, "the forge to take the merge", s.last.Waiting.What)
+		require.Contains(t, s.last.Waiting.Evidence, "hotswap/releases is protected")
+		require.Equal(t, s.now.Add(pause), s.state.Progress.RetryAt, "it is asked less and less often")
+		s.pass(pause)
+		s.approve()
+		s.look()
+		require.Equal(t, Queued, s.state.Status)
+		s.look()
+		require.Equal(t, Recording, s.state.Phase)
+	}
+	s.answers(EffectDone, "abcdef0123")
+	s.look()
+	require.Empty(t, s.state.Progress.Refusal)
+	require.Equal(t, 5*time.Minute, refusalPause(100))
+}

@@ -132,6 +132,8 @@ type Progress struct {
 	Planned  time.Time `json:"planned,omitzero"`   // since when the plan is as it is
 	Try      int       `json:"try,omitempty"`      // how often it was tried to record it
 	Effect   string    `json:"effect,omitempty"`   // key of what is waited for outside
+	Refusal  string    `json:"refusal,omitempty"`  // why it was not recorded at the last try
+	RetryAt  time.Time `json:"retryAt,omitzero"`   // it is not tried again before
 	Recorded string    `json:"recorded,omitempty"` // commit that merged the plan into the records
 }
 

@@ -22,6 +22,7 @@ type Step struct {
 	Facts       promotion.Facts // Plan, Gates.Window, Limit and Verdict are left to the caller
 	Snapshot    intent.Snapshot
 	Environment intent.Environment // zero when it is not known any more
+	Policy      *intent.Policy     // that the stage's gate names; nil: none, or it is gone
 	Release     promotion.Source   // of the promotion's release
 	Record      *record.Record     // what Git is to say about the slot; nil: nothing yet
 	Selected    []string           // nodes of the environment, where the plan is to name them
@@ -102,12 +103,13 @@ func queueContext(b *pgx.Batch, c Claim, st *Step) {
 		}
 		return missing(err)
 	})
-	b.Queue(`SELECT r.snapshot, r.digest, r.commit, r.repository, e.document, k.document
+	b.Queue(`SELECT r.snapshot, r.digest, r.commit, r.repository, e.document, k.document, y.document
 		FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
 		LEFT JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
 		LEFT JOIN records k ON (k.tenant, k.environment, k.deployment) = (p.tenant, p.environment, p.deployment)
+		LEFT JOIN policies y ON (y.tenant, y.repository, y.name) = (r.tenant, r.repository, p.spec #>> '{stage,gates,approval}')
 		WHERE (p.tenant, p.id) = ($1, $2)`, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
-		return missing(row.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Environment, &st.Record))
+		return missing(row.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Environment, &st.Record, &st.Policy))
 	})
 	b.Queue("SELECT name, passed, detail, at FROM checks WHERE (tenant, promotion) = ($1, $2) ORDER BY name", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		f.Gates.Checks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.CheckFact])

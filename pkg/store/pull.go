@@ -187,6 +187,12 @@ func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, rows
 			return err
 		}
 		c.rest(b, wake)
+		switch {
+		case p.Review != nil && p.Review.Merged != "" && p.Review.State != promotion.ReviewApproved: // to be undone
+			queueRecordDue(b, c.Tenant, p.Repository)
+		case p.Proposal != nil: // from now on somebody may merge it
+			b.Queue(addDue, c.Tenant, Record, p.Repository)
+		}
 		return send(ctx, tx, b)
 	})
 	if err != nil {

@@ -166,7 +166,6 @@ func TestThePullRequestOfASlotIsStoredOnceAndWakesItsPromotion(t *testing.T) {
 		require.NoError(t, b.store.Settle(t.Context(), c, d, store.Settlement{Pull: store.PullAt{Repository: "deploy", Number: number}}))
 	}
 	require.Equal(t, "pull 1, promotion 1", ask[string](b, "SELECT string_agg(kind || ' ' || pokes, ', ' ORDER BY kind DESC) FROM due WHERE kind IN ('pull', 'promotion')"))
-	b.sql("INSERT INTO due (tenant, kind, id, wake_at) VALUES ('acme', 'record', 'deploy', now())")
 	b.sql("INSERT INTO repositories (tenant, name, branch) VALUES ('acme', 'deploy', 'main')")
 	rs, err := b.store.LoadRecords(t.Context(), b.claim(b.store, 1, time.Minute, store.Record)[0])
 	require.NoError(t, err)

@@ -119,6 +119,8 @@ type Sync struct {
 	To           string // commit that is synced now
 	Releases     []NewRelease
 	Environments []intent.Environment // as of To
+	Policies     []intent.Policy      // valid ones, as of To
+	PolicyFiles  []string             // names that have a file as of To, valid or not; nil: To was not read
 	Statuses     []CommitStatus
 	Rows         []audit.Row
 	Wake         time.Time // next look: at once when there is more to read
@@ -134,6 +136,7 @@ func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sy
 		for _, e := range y.Environments {
 			b.Queue(environmentQuery, r.Tenant, e.Metadata.Name, r.Name, e, e.Spec.Selector, y.To)
 		}
+		queuePolicies(b, r, y)
 		for _, n := range y.Releases {
 			queueRelease(b, r, n)
 		}
@@ -165,6 +168,35 @@ const environmentQuery = `WITH changed AS (
 		UNION ALL SELECT s.tenant, 'slot', s.environment || '/' || s.deployment FROM slots s JOIN changed c ON (c.tenant, c.name) = (s.tenant, s.environment)
 	)
 	UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM waiting w WHERE (due.tenant, due.kind, due.id) = (w.tenant, w.kind, w.id)`
+
+// policyQuery stores a policy as it is now, and policyGoneQuery that its file is gone; both
+// wake whoever waits for its approval when it is not as it was: the plan is another one.
+const (
+	policyQuery = `WITH changed AS (
+		INSERT INTO policies (tenant, repository, name, document, commit) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (tenant, repository, name) DO UPDATE SET document = excluded.document, commit = excluded.commit
+		WHERE policies.document IS DISTINCT FROM excluded.document
+		RETURNING tenant, repository, name` + wakeApprovals
+	policyGoneQuery = `WITH changed AS (
+		UPDATE policies SET document = NULL, commit = $4
+		WHERE (tenant, repository) = ($1, $2) AND document IS NOT NULL AND name <> ALL ($3)
+		RETURNING tenant, repository, name` + wakeApprovals
+	wakeApprovals = `), waiting AS (
+		SELECT p.tenant, p.id FROM changed c JOIN releases r ON (r.tenant, r.repository) = (c.tenant, c.repository) AND r.state = 'open'
+		JOIN promotions p ON (p.tenant, p.release) = (r.tenant, r.id) AND p.finished_at IS NULL AND p.status IN ('gating', 'queued')
+			AND p.spec #>> '{stage,gates,approval}' = c.name
+	)
+	UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM waiting w WHERE (due.tenant, due.kind, due.id) = (w.tenant, 'promotion', w.id)`
+)
+
+func queuePolicies(b *pgx.Batch, r RepositoryState, y Sync) {
+	for _, p := range y.Policies {
+		b.Queue(policyQuery, r.Tenant, r.Name, p.Metadata.Name, p, y.To)
+	}
+	if y.PolicyFiles != nil {
+		b.Queue(policyGoneQuery, r.Tenant, r.Name, y.PolicyFiles, y.To)
+	}
+}
 
 func queueRelease(b *pgx.Batch, r RepositoryState, n NewRelease) {
 	b.Queue(`INSERT INTO releases (tenant, id, deployment, generation, repository, commit, snapshot, digest, blob) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`+transitionConflict,
@@ -209,6 +241,8 @@ type ReleaseStep struct {
 	Stages     []promotion.StageStatus
 	// Environments are the environments of the pipeline's stages as they are now.
 	Environments map[string]intent.Environment
+	// Policies are those that the stages' gates name, as they are now.
+	Policies map[string]intent.Policy
 	// Selected are the nodes of those environments whose stage is planned by unit.
 	Selected map[string][]string
 	Now      time.Time
@@ -249,7 +283,7 @@ func (s *Store) AdvanceRelease(ctx context.Context, c Claim, decide func(Release
 }
 
 func loadRelease(ctx context.Context, tx pgx.Tx, c Claim) (ReleaseStep, error) {
-	st := ReleaseStep{ID: c.ID, Environments: map[string]intent.Environment{}, Selected: map[string][]string{}}
+	st := ReleaseStep{ID: c.ID, Environments: map[string]intent.Environment{}, Policies: map[string]intent.Policy{}, Selected: map[string][]string{}}
 	b := &pgx.Batch{}
 	b.Queue("SELECT deployment, generation, commit, snapshot, state, version, now() FROM releases WHERE (tenant, id) = ($1, $2)", c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&st.Deployment, &st.Generation, &st.Commit, &st.Snapshot, &st.State, &st.version, &st.Now)
@@ -268,6 +302,17 @@ func loadRelease(ctx context.Context, tx pgx.Tx, c Claim) (ReleaseStep, error) {
 		_, err := pgx.ForEachRow(rows, []any{&name, &doc}, func() error {
 			st.Environments[name] = doc
 			doc = intent.Environment{}
+			return nil
+		})
+		return err
+	})
+	b.Queue(`SELECT y.name, y.document FROM releases r JOIN policies y ON (y.tenant, y.repository) = (r.tenant, r.repository) AND y.document IS NOT NULL
+		WHERE (r.tenant, r.id) = ($1, $2) AND y.name IN (SELECT jsonb_array_elements(r.snapshot #> '{pipeline,spec,stages}') #>> '{gates,approval}')`, c.Tenant, c.ID).Query(func(rows pgx.Rows) error {
+		var name string
+		var doc intent.Policy
+		_, err := pgx.ForEachRow(rows, []any{&name, &doc}, func() error {
+			st.Policies[name] = doc
+			doc = intent.Policy{}
 			return nil
 		})
 		return err

@@ -161,7 +161,7 @@ func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (string, 
 	if known, ok := w.plans[k]; ok {
 		return known, nil
 	}
-	p, err := promotion.NewPlan(*r.snapshot, stage, env.document, units)
+	p, err := promotion.NewPlan(*r.snapshot, stage, env.document, nil, units)
 	if err != nil {
 		return "", err
 	}
