@@ -17,19 +17,25 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/gitrepo"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
 // Options bound what one call does. Zero values mean the defaults.
 type Options struct {
-	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 12 s to read a repository
+	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 12 s to read a repository, 16 s to ask a forge
 	Batch       int           // claims at once; default 8
 	Concurrency int           // steps side by side; default 2, as many as a function has connections
 	Reconcile   time.Duration // how often a branch is looked at when no webhook comes; default 60 s
 
 	// Metrics are the servers that metrics are read from, by the name that an Analysis calls them.
 	Metrics map[string]MetricSource
+	// Forges finds the forge of a repository, and its name there; false, or nil: it has none
+	// with pull requests, and no policy's approval is ever given there.
+	Forges func(tenant, repository string) (forge.Forge, string, bool)
+	// Remotes finds where a repository lives, for those that are mirrors here; false: it lives here.
+	Remotes func(tenant, repository string) (gitrepo.Remote, bool)
 	// Sign signs the commits of records; nil: they are not written.
 	Sign func(payload []byte) (string, error)
 }
@@ -94,18 +100,24 @@ func (e *Engine) Step(ctx context.Context, c store.Claim) error {
 // AdvanceKinds are the kinds of work that [Engine.Advance] does.
 func AdvanceKinds() []store.Kind { return []store.Kind{store.Release, store.Promotion, store.Slot} }
 
-// Deliver writes records that are due to Git, until none is or ctx ends. It
-// returns how many steps it took.
+// Deliver does what is due outside: records to Git, pull requests, merges, until none
+// is or ctx ends. It returns how many steps it took.
 func (e *Engine) Deliver(ctx context.Context) (int, error) {
-	return e.drain(ctx, DeliverKinds(), map[store.Kind]step{store.Record: e.records})
+	records, err := e.drain(ctx, []store.Kind{store.Record}, map[store.Kind]step{store.Record: e.records})
+	if err != nil {
+		return records, err
+	}
+	asked, err := e.drain(ctx, []store.Kind{store.Effect, store.PullDue}, map[store.Kind]step{store.Effect: e.effect, store.PullDue: e.pull})
+	return records + asked, err
 }
 
 // DeliverKinds are the kinds of work that [Engine.Deliver] does.
-func DeliverKinds() []store.Kind { return []store.Kind{store.Record} }
+func DeliverKinds() []store.Kind { return []store.Kind{store.Record, store.Effect, store.PullDue} }
 
 // Leases of the kinds of work, where [Options] say nothing. The shorter they
 // are, the sooner somebody takes over from a function that died.
 const (
+	forgeLease   = 16 * time.Second // a forge is asked a dozen questions
 	readLease    = 12 * time.Second // a repository is read from Git, or written
 	advanceLease = 5 * time.Second  // a few statements
 )
@@ -115,6 +127,8 @@ func (e *Engine) lease(kinds []store.Kind) time.Duration {
 	switch {
 	case e.options.Lease != 0:
 		return e.options.Lease
+	case slices.Contains(kinds, store.Effect), slices.Contains(kinds, store.PullDue):
+		return forgeLease
 	case slices.Contains(kinds, store.Repository), slices.Contains(kinds, store.Record):
 		return readLease
 	default:

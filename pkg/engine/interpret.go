@@ -43,13 +43,18 @@ func settle(d store.Delivery, c store.Claim) store.Settlement {
 	return interpret(d, dead)
 }
 
-// interpret says what a delivery asks for. It only ever means "look at the
-// repository": what is true is read from Git.
+// interpret says what a delivery asks for. It only ever means "look there": what is
+// true is read from Git and from the forge.
 func interpret(d store.Delivery, dead func(string) store.Settlement) store.Settlement {
-	push, err := forge.ParsePush(forge.Delivery{
+	delivery := forge.Delivery{
 		Source: forge.Source(d.Source), ID: d.ID, Event: d.Event, Headers: d.Headers,
 		Body: d.Body, Digest: "sha256:" + hex.EncodeToString(d.Digest), Truncated: d.Body == nil,
-	})
+	}
+	pull, err := forge.ParsePull(delivery)
+	if err == nil && path.Base(pull.Repository) == d.Repository {
+		return store.Settlement{Pull: store.PullAt{Repository: d.Repository, Number: pull.Number}, Note: fmt.Sprintf("pull request %d", pull.Number)}
+	}
+	push, err := forge.ParsePush(delivery)
 	switch {
 	case errors.Is(err, forge.ErrNotPush):
 		return store.Settlement{Note: "nothing to do for event " + d.Event}

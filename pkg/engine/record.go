@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,10 +35,10 @@ func (e *Engine) records(ctx context.Context, c store.Claim) error {
 		return err
 	}
 	later := rs.Now.Add(e.options.Reconcile)
-	if e.options.Sign == nil || len(rs.All) == 0 {
+	if e.options.Sign == nil || len(rs.All)+len(rs.Proposed) == 0 {
 		return e.store.Rest(ctx, c, later)
 	}
-	repo, err := e.open(c.Tenant, c.ID)
+	repo, err := e.fetch(ctx, c.Tenant, c.ID, record.Branch)
 	if err != nil {
 		return err
 	}
@@ -76,8 +77,9 @@ func (b *branch) look(ctx context.Context) (err error) {
 		return err
 	}
 	last := b.records.Tip
-	if last == "" {
-		return nil
+	if last == "" { // nothing of ours is there yet, but what was proposed may be
+		b.theirs = b.tip
+		return b.merges(b.there())
 	}
 	push, err := b.repo.Pushed(ctx, last, b.tip, b.engine.options.Sign)
 	if err != nil || !push.Moved {
@@ -101,10 +103,13 @@ func (b *branch) read(ctx context.Context, sha string) (map[string][]byte, error
 	}
 	folders := []string{record.Folder}
 	for _, r := range b.records.All {
-		if f := record.Folder + "/" + r.Document.Environment; folders[len(folders)-1] != f { // they are in this order
-			folders = append(folders, f)
-		}
+		folders = append(folders, record.Folder+"/"+r.Document.Environment)
 	}
+	for _, p := range b.records.Proposed {
+		folders = append(folders, record.Folder+"/"+p.Document.Environment)
+	}
+	slices.Sort(folders)
+	folders = slices.Compact(folders)
 	tree, err := b.repo.Tree(ctx, sha, folders, gitrepo.Limits{FileBytes: record.MaxBytes})
 	if err != nil {
 		return nil, err
@@ -125,6 +130,9 @@ func (b *branch) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.merges(edits); err != nil {
+		return err
+	}
 	for _, r := range b.records.All {
 		e, touched := edits[r.Document.Path()]
 		if !touched {
@@ -141,6 +149,35 @@ func (b *branch) judge(ctx context.Context) error {
 			b.slotRow(r.Document, "record.repaired", j.Why)
 		case j.Kind == record.Restore:
 			b.restore(ctx, r.Document, j)
+		}
+	}
+	return nil
+}
+
+// there are the files of the branch as if others had made them all.
+func (b *branch) there() map[string]gitrepo.Changed {
+	out := map[string]gitrepo.Changed{}
+	for path, text := range b.files {
+		out[path] = gitrepo.Changed{Path: path, After: text}
+	}
+	return out
+}
+
+// merges tells of pull requests of ours that others merged, and takes them out of the
+// edits: what is approved is a record, and what is not is undone, in the name of who did it.
+func (b *branch) merges(edits map[string]gitrepo.Changed) error {
+	for _, p := range b.records.Proposed {
+		text, err := p.Document.Render()
+		if err != nil {
+			return err
+		}
+		path := p.Document.Path()
+		if e, touched := edits[path]; !touched || !bytes.Equal(e.After, text) {
+			continue
+		}
+		delete(edits, path)
+		if !p.Approved {
+			b.slotRow(p.Document, "record.bypassed", fmt.Sprintf("pull request %d was merged although plan %s is not approved; it is undone and nothing runs by it", p.Number, short(p.Document.PlanDigest)))
 		}
 	}
 	return nil
@@ -220,9 +257,15 @@ func (b *branch) write(ctx context.Context) (string, error) {
 		if r.Document.At.After(at) {
 			at = r.Document.At
 		}
-		if string(b.files[path]) != string(text) {
+		if string(b.files[path]) != string(text) && !b.approved(path) {
 			changes = append(changes, gitrepo.Change{Path: path, Content: text})
 			names = append(names, said(r.Document))
+		}
+	}
+	for _, p := range b.records.Proposed { // the first of its slot has no record yet
+		wanted[p.Document.Path()] = wanted[p.Document.Path()] || b.approved(p.Document.Path())
+		if p.Document.At.After(at) {
+			at = p.Document.At
 		}
 	}
 	for path := range b.files {
@@ -234,10 +277,21 @@ func (b *branch) write(ctx context.Context) (string, error) {
 	if len(changes) == 0 && b.tip != "" {
 		return b.tip, nil
 	}
-	return b.repo.Commit(ctx, changes, gitrepo.CommitOptions{
+	return b.engine.commit(ctx, b.records.Tenant, b.records.Repository, b.repo, changes, gitrepo.CommitOptions{
 		Branch: record.Branch, Expect: b.tip, Name: "HotSwap", Email: recordEmail, At: at, Sign: b.engine.options.Sign,
 		Message: subject(names) + "\n",
 	})
+}
+
+// approved reports whether a file is what an approved pull request of ours brought: its
+// promotion is about to begin.
+func (b *branch) approved(path string) bool {
+	for _, p := range b.records.Proposed {
+		if text, err := p.Document.Render(); p.Approved && err == nil && p.Document.Path() == path && bytes.Equal(b.files[path], text) {
+			return true
+		}
+	}
+	return false
 }
 
 // said is a record in a line of a commit's message.

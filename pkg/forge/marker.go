@@ -29,4 +29,13 @@ func HasMarker(comment, marker string) bool {
 	return strings.TrimSuffix(first, "\r") == markerLine(marker)
 }
 
+// Unmarked is a comment as people see it: without the line of a marker.
+func Unmarked(comment string) string {
+	first, rest, _ := strings.Cut(comment, "\n")
+	if strings.HasPrefix(first, "<!-- hotswap ") {
+		return rest
+	}
+	return comment
+}
+
 func markerLine(marker string) string { return "<!-- hotswap " + marker + " -->" }
