@@ -7,6 +7,7 @@ import (
 
 	"hotswap.dev/hotswap/pkg/approval"
 	"hotswap.dev/hotswap/pkg/forge"
+	"hotswap.dev/hotswap/pkg/gitrepo"
 )
 
 // Releases is the branch that is protected besides main.
@@ -21,9 +22,14 @@ type Lab interface {
 	Own(t *testing.T) approval.Account
 
 	// Repository makes one with the branches main and Releases, of one commit each.
-	// Both are protected: nobody pushes; a merge needs one official approval that is
-	// not stale, and none that asks for changes.
+	// Both are protected: nobody pushes, but our own account to Releases; a merge needs one
+	// official approval that is not stale, and none that asks for changes.
 	Repository(t *testing.T) string
+	// Protect changes how many approvals a merge onto a protected branch needs.
+	Protect(t *testing.T, repo, branch string, approvals int)
+	// Git opens the repository: where it is, or a mirror that is fetched from the remote
+	// with our own account.
+	Git(t *testing.T, repo string) (*gitrepo.Repository, *gitrepo.Remote)
 	// Account makes a person. The prefix is for people; their login is unique.
 	Account(t *testing.T, prefix string) approval.Account
 	// Permit says what a person may do in a repository; None takes it away.
@@ -37,6 +43,8 @@ type Lab interface {
 	// Push adds a commit to a branch as a person, who is its author and committer too,
 	// and returns it. The branch is made from from when it is not there.
 	Push(t *testing.T, repo, branch, from string, by approval.Account) string
+	// Write is Push of these files, by path.
+	Write(t *testing.T, repo, branch, from string, files map[string]string, by approval.Account) string
 	// ForcePush replaces what a branch brings by another commit on from.
 	ForcePush(t *testing.T, repo, branch, from string, by approval.Account) string
 	// Open opens a pull request.

@@ -22,6 +22,7 @@ import (
 	"hotswap.dev/hotswap/pkg/approval"
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/forge/gitea"
+	"hotswap.dev/hotswap/pkg/gitrepo"
 	"hotswap.dev/hotswap/pkg/secret"
 	"hotswap.dev/hotswap/tests/conformance"
 )
@@ -132,12 +133,31 @@ func (l *Lab) Repository(t *testing.T) string {
 	l.do(t, "", http.MethodPost, "/admin/unadopted/"+repo, nil, nil)
 	l.do(t, "", http.MethodPatch, "/repos/"+repo, map[string]any{"private": false, "default_branch": "main", "allow_fast_forward_only_merge": true}, nil)
 	for _, branch := range []string{"main", conformance.Releases} {
-		l.do(t, "", http.MethodPost, "/repos/"+repo+"/branch_protections", map[string]any{
-			"rule_name": branch, "enable_push": false, "required_approvals": 1,
+		ours := branch == conformance.Releases
+		rule := map[string]any{
+			"rule_name": branch, "enable_push": ours, "required_approvals": 1,
 			"ignore_stale_approvals": true, "block_on_rejected_reviews": true,
-		}, nil)
+		}
+		if ours {
+			rule["enable_push_whitelist"], rule["push_whitelist_usernames"] = true, []string{l.own.Login}
+		}
+		l.do(t, "", http.MethodPost, "/repos/"+repo+"/branch_protections", rule, nil)
 	}
 	return repo
+}
+
+// Protect implements [conformance.Lab].
+func (l *Lab) Protect(t *testing.T, repo, branch string, approvals int) {
+	t.Helper()
+	l.do(t, "", http.MethodPatch, "/repos/"+repo+"/branch_protections/"+url.PathEscape(branch), map[string]any{"required_approvals": approvals}, nil)
+}
+
+// Git implements [conformance.Lab] by a mirror.
+func (l *Lab) Git(t *testing.T, repo string) (*gitrepo.Repository, *gitrepo.Remote) {
+	t.Helper()
+	r, err := gitrepo.Init(filepath.Join(t.TempDir(), "mirror.git"))
+	require.NoError(t, err)
+	return r, &gitrepo.Remote{URL: l.server.URL + "/" + repo + ".git", User: l.own.Login, Password: l.token}
 }
 
 // plantRepository makes a bare repository with the two branches.
@@ -247,6 +267,36 @@ func (l *Lab) write(t *testing.T, repo string, by approval.Account, where map[st
 		Commit struct{ SHA string }
 	}
 	l.do(t, by.Login, http.MethodPost, "/repos/"+repo+"/contents/"+name, where, &made)
+	require.Len(t, made.Commit.SHA, 40)
+	return made.Commit.SHA
+}
+
+// Write implements [conformance.Lab].
+func (l *Lab) Write(t *testing.T, repo, branch, from string, files map[string]string, by approval.Account) string {
+	t.Helper()
+	where := map[string]any{"branch": branch, "message": "change"}
+	if l.head(t, repo, branch) == "" {
+		where["branch"], where["new_branch"] = from, branch
+	}
+	var tree struct {
+		Tree []struct{ Path, SHA string }
+	}
+	l.do(t, "", http.MethodGet, fmt.Sprintf("/repos/%s/git/trees/%s?recursive=true&per_page=1000", repo, url.PathEscape(where["branch"].(string))), nil, &tree)
+	var changes []map[string]any
+	for path, text := range files {
+		change := map[string]any{"operation": "create", "path": path, "content": base64.StdEncoding.EncodeToString([]byte(text))}
+		for _, f := range tree.Tree {
+			if f.Path == path {
+				change["operation"], change["sha"] = "update", f.SHA
+			}
+		}
+		changes = append(changes, change)
+	}
+	where["files"] = changes
+	var made struct {
+		Commit struct{ SHA string }
+	}
+	l.do(t, by.Login, http.MethodPost, "/repos/"+repo+"/contents", where, &made)
 	require.Len(t, made.Commit.SHA, 40)
 	return made.Commit.SHA
 }
