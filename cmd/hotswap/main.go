@@ -37,6 +37,7 @@ func rootCommand() *cobra.Command {
 		boardCommand(), statusCommand(), watchCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
 		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), secretCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),
+		prCommand(), accountCommand(), branchCommand(),
 		nodeCommand(), joinTokenCommand(), tokenCommand(), moduleCommand(),
 	)
 	return root

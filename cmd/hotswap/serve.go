@@ -139,6 +139,8 @@ type server struct {
 	store   *store.Store
 	url     string
 	git     *platform.GitServer
+	opener  func(tenant, repository string) (*gitrepo.Repository, error)
+	gate    gate // of pushes; whole before anybody is served
 	gateway http.Handler
 	runner  *platform.Runner
 }
@@ -147,31 +149,32 @@ type server struct {
 func (s *server) prepare(ctx context.Context) error {
 	o := s.options
 	authorizer := auth.NewAuthorizer(s.store)
+	at := forgeAt{
+		store: s.store, tenant: o.tenant, repository: o.repository, url: s.url, webhook: s.secrets.Webhook,
+		open: func(name string) (*gitrepo.Repository, error) { return s.opener(o.tenant, name) },
+	}
 	git, err := platform.NewGitServer(platform.GitOptions{
 		Root:         s.dir.Path("git"),
 		Authenticate: s.authenticate,
-		Authorize: func(ctx context.Context, principal, action, repository string) error {
-			p := auth.Principal{Actor: audit.Actor{Kind: audit.Person, Name: principal}, Tenant: o.tenant, Role: auth.Admin}
-			tenant, _, _ := strings.Cut(repository, "/")
-			if tenant != o.tenant { // somebody else's repository is refused in the name of ours
-				action = "repository.foreign"
-			}
-			return authorizer.Authorize(ctx, p, auth.Action(action), o.tenant, "repository "+repository)
-		},
-		WebhookURL: s.url + "/function/forge-webhook/" + o.tenant + "/" + o.repository,
-		WebhookKey: s.secrets.Webhook,
-		Log:        slog.Default(),
+		Authorize:    s.authorizeGit(at, authorizer),
+		Gate:         &s.gate,
+		Log:          slog.Default(),
 	})
 	if err != nil {
 		return err
 	}
-	s.git = git
-	if _, err := git.CreateRepository(ctx, o.tenant+"/"+o.repository); err != nil && !errors.Is(err, platform.ErrRepositoryExists) {
+	s.git, s.opener = git, s.repositories()
+	if _, err := git.CreateRepository(ctx, at.full()); err != nil && !errors.Is(err, platform.ErrRepositoryExists) {
 		return err
 	}
 	if err := s.store.AddRepository(ctx, o.tenant, o.repository, "main"); err != nil {
 		return err
 	}
+	builtinForge, err := openForge(ctx, at)
+	if err != nil {
+		return err
+	}
+	s.gate = gate{at: at, forge: builtinForge, authorizer: authorizer}
 	sign, err := gitrepo.SSHSigner(s.secrets.Audit.Private())
 	if err != nil {
 		return err
@@ -180,7 +183,12 @@ func (s *server) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e := engine.New(s.store, s.repositories(), engine.Options{Concurrency: 4, Reconcile: o.reconcile, Sign: sign, Metrics: sources})
+	e := engine.New(s.store, s.opener, engine.Options{
+		Concurrency: 4, Reconcile: o.reconcile, Sign: sign, Metrics: sources,
+		Forges: func(tenant, repository string) (forge.Forge, string, bool) {
+			return builtinForge, at.full(), tenant == at.tenant && repository == at.repository
+		},
+	})
 	local, err := secret.OpenLocal(s.dir.Path("secrets", "local"))
 	if err != nil {
 		return err
@@ -207,13 +215,6 @@ func metricSources(urls map[string]string) (map[string]engine.MetricSource, erro
 		out[name] = p
 	}
 	return out, nil
-}
-
-// authenticate proves the one account of the embedded forge: admin, whose
-// password is a secret of the data folder.
-func (s *server) authenticate(_ context.Context, user string, password secret.Secret) (string, bool) {
-	ok := password.Equal(s.secrets.GitAdmin)
-	return "admin", ok && user == "admin"
 }
 
 // hooks finds the secrets of the repository's webhook.

@@ -65,7 +65,7 @@ type world struct {
 	serve *process
 }
 
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -353,4 +353,32 @@ func (w *world) verified() {
 	w.t.Helper()
 	require.Contains(w.t, w.data(0, "audit", "verify"), "verified: ")
 	require.Contains(w.t, w.data(0, "audit", "replay"), " 0 differ")
+}
+
+// gitFails runs git as [world.git] does, and returns why it does not work.
+func (w *world) gitFails(args ...string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "git", append([]string{"-c", "credential.helper=store --file=" + w.path("credentials")}, args...)...)
+	cmd.Dir = w.path("clone")
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "HOME="+w.dir)
+	out, err := cmd.CombinedOutput()
+	require.Error(w.t, err, "git %v", args)
+	return string(out)
+}
+
+// token of an account.
+func (w *world) token(login string) string {
+	w.t.Helper()
+	text, err := os.ReadFile(w.path(login + ".token"))
+	require.NoError(w.t, err)
+	return strings.TrimSpace(string(text))
+}
+
+// audit requires rows of these actions.
+func (w *world) audit(actions ...string) {
+	w.t.Helper()
+	list := w.data(0, "audit", "list", "--limit", "1000")
+	for _, a := range actions {
+		require.Contains(w.t, list, a)
+	}
 }
