@@ -18,7 +18,8 @@ func accountCommand() *cobra.Command {
 	c := &cobra.Command{Use: "account", Short: "Look after the accounts of the built-in forge, and what they may do"}
 	c.AddCommand(
 		accountListCommand(), accountAddCommand(), accountPermitCommand(), accountTokenCommand(),
-		teamCommand("join", "Take accounts into a team", true), teamCommand("leave", "Take accounts out of a team", false),
+		teamCommand("join", "Take accounts into a team", "  hotswap account join sre bo chris\n  hotswap account join deployers ann --data /var/lib/hotswap", true),
+		teamCommand("leave", "Take accounts out of a team", "  hotswap account leave sre chris\n  hotswap account leave deployers ann --data /var/lib/hotswap", false),
 		accountRenameCommand(), accountRemoveCommand(),
 	)
 	return c
@@ -161,13 +162,12 @@ the file is that person until it ends.`,
 	return c
 }
 
-func teamCommand(use, short string, member bool) *cobra.Command {
+func teamCommand(use, short, example string, member bool) *cobra.Command {
 	return onAccounts(&cobra.Command{
-		Use:   use + " TEAM LOGIN…",
-		Short: short,
-		Example: fmt.Sprintf("  hotswap account %s sre bo chris\n", use) +
-			fmt.Sprintf("  hotswap account %s deployers ann --data /var/lib/hotswap", use),
-		Args: usageArgs(cobra.MinimumNArgs(2)),
+		Use:     use + " TEAM LOGIN…",
+		Short:   short,
+		Example: example,
+		Args:    usageArgs(cobra.MinimumNArgs(2)),
 	}, func(ctx context.Context, in *installation, args []string) error {
 		for _, login := range args[1:] {
 			if err := in.store.SetMember(ctx, in.Tenant, args[0], login, member, in.operator.Actor); err != nil {
@@ -182,8 +182,8 @@ func accountRenameCommand() *cobra.Command {
 	return onAccounts(&cobra.Command{
 		Use:   "rename LOGIN LOGIN",
 		Short: "Give an account another login; what it said and may do stays",
-		Example: "  hotswap account rename ann ann-lee\n" +
-			"  hotswap account rename bo bob --data /var/lib/hotswap",
+		Example: "  hotswap account rename dana dana-lee\n" +
+			"  hotswap account rename erik eric --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(2)),
 	}, func(ctx context.Context, in *installation, args []string) error {
 		return in.store.RenameAccount(ctx, in.Tenant, args[0], args[1], in.operator.Actor)
@@ -195,7 +195,7 @@ func accountRemoveCommand() *cobra.Command {
 	c := onAccounts(&cobra.Command{
 		Use:   "remove LOGIN",
 		Short: "End an account, its tokens and its memberships; what it said stays",
-		Example: "  hotswap account remove ann --reason 'left the company'\n" +
+		Example: "  hotswap account remove eve --reason 'left the company'\n" +
 			"  hotswap account remove builder --reason 'not used' --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(1)),
 	}, func(ctx context.Context, in *installation, args []string) error {

@@ -34,7 +34,7 @@ func rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		lintCommand(), planCommand(), diffCommand(), explainCommand(),
-		boardCommand(), statusCommand(), watchCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
+		boardCommand(), statusCommand(), watchCommand(), approvalsCommand(), approveCommand(), breakGlassCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
 		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), secretCommand(), auditCommand(),
 		serveCommand(), demoCommand(), loadCommand(),
 		prCommand(), accountCommand(), branchCommand(),

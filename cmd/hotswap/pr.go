@@ -84,12 +84,12 @@ func forgeError(err error) error {
 }
 
 // speaking gives a command that says or does something its flags: in the name of a token.
-func speaking(c *cobra.Command, a auth.Action, do func(ctx context.Context, s speaker, args []string) error) *cobra.Command {
+func speaking(c *cobra.Command, a auth.Action, subject string, do func(ctx context.Context, s speaker, args []string) error) *cobra.Command {
 	data := dataFlag(c)
 	file := c.Flags().String("token-file", "", "file with the token of the account that does it (required)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *file == "" {
-			return usagef("--token-file is required: a pull request is handled by somebody; make a token with: hotswap account token LOGIN FILE")
+			return usagef("--token-file is required: it is done by somebody; make a token with: hotswap account token LOGIN FILE")
 		}
 		token, err := os.ReadFile(filepath.Clean(*file))
 		if err != nil {
@@ -106,7 +106,7 @@ func speaking(c *cobra.Command, a auth.Action, do func(ctx context.Context, s sp
 			if s.p, err = s.at.principal(ctx, s.who); err != nil {
 				return err
 			}
-			if err := s.may(ctx, a, strings.TrimSpace("pull request "+strings.Join(args, " "))); err != nil {
+			if err := s.may(ctx, a, subject+" "+strings.Join(args, " ")); err != nil {
 				return err
 			}
 			return do(ctx, s, args)
@@ -132,7 +132,7 @@ func prOpenCommand() *cobra.Command {
 		Example: "  hotswap pr open checkout-1.5.0 --title 'checkout 1.4.2 → 1.5.0' --token-file ann.token\n" +
 			"  hotswap pr open fix --title 'a fix' --base main --token-file ann.token --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(1)),
-	}, auth.PullOpen, func(ctx context.Context, s speaker, args []string) error {
+	}, auth.PullOpen, "pull request", func(ctx context.Context, s speaker, args []string) error {
 		want.HeadRef = args[0]
 		p, err := s.forge.Open(ctx, s.at.full(), want, s.who)
 		if err == nil {
@@ -157,7 +157,7 @@ moved since, the review is refused.`,
 		Example: "  hotswap pr review 3 --approve --commit 51bd0200112233445566778899aabbccddeeff00 --token-file bo.token\n" +
 			"  hotswap pr review 3 --request-changes --comment 'not before the holidays' --commit 51bd0200 --token-file bo.token",
 		Args: usageArgs(cobra.ExactArgs(1)),
-	}, auth.PullReview, func(ctx context.Context, s speaker, args []string) error {
+	}, auth.PullReview, "pull request", func(ctx context.Context, s speaker, args []string) error {
 		n, err := number(args[0])
 		if err != nil {
 			return err
@@ -212,7 +212,7 @@ func prCommentCommand() *cobra.Command {
 		Example: "  hotswap pr comment 3 --text 'is the load test done?' --token-file bo.token\n" +
 			"  hotswap pr comment 3 --text 'yes' --token-file ann.token --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(1)),
-	}, auth.PullReview, onPull(func(ctx context.Context, s speaker, n int64) error {
+	}, auth.PullReview, "pull request", onPull(func(ctx context.Context, s speaker, n int64) error {
 		return s.forge.Say(ctx, s.at.full(), n, text, s.who)
 	}))
 	c.Flags().StringVar(&text, "text", "", "what to say (required)")
@@ -237,7 +237,7 @@ func prCloseCommand() *cobra.Command {
 		Example: "  hotswap pr close 3 --token-file ann.token\n" +
 			"  hotswap pr close 3 --token-file ann.token --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(1)),
-	}, auth.PullClose, onPull(func(ctx context.Context, s speaker, n int64) error {
+	}, auth.PullClose, "pull request", onPull(func(ctx context.Context, s speaker, n int64) error {
 		return s.forge.CloseBy(ctx, s.at.full(), n, s.who)
 	}))
 }
@@ -250,7 +250,7 @@ func prMergeCommand() *cobra.Command {
 		Example: "  hotswap pr merge 1 --commit 51bd0200 --token-file ann.token\n" +
 			"  hotswap pr merge 1 --commit 51bd0200 --token-file ann.token --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(1)),
-	}, auth.PullMerge, onPull(func(ctx context.Context, s speaker, n int64) error {
+	}, auth.PullMerge, "pull request", onPull(func(ctx context.Context, s speaker, n int64) error {
 		if len(commit) < 7 {
 			return usagef("--commit is required: the commit that is to be merged, see hotswap pr show %d", n)
 		}

@@ -34,9 +34,10 @@ type Engine interface {
 	Retry(ctx context.Context, tenant, release, stage string, by audit.Actor, reason string) (string, error)
 }
 
-// Store is what operations read.
+// Store is what operations read, and where approvals are kept.
 type Store interface {
 	Promotion(ctx context.Context, tenant, id string) (store.PromotionRow, error)
+	GiveApproval(ctx context.Context, tenant, id string, g store.GivenApproval) error
 }
 
 // Deps are what the interface works with. All are needed.

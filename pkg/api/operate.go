@@ -69,6 +69,17 @@ type RetryInput struct {
 	Body    Why
 }
 
+// ApproveInput approves what the pull request of a promotion shows. Given twice it is
+// given once.
+type ApproveInput struct {
+	PromotionInput
+	Body struct {
+		Why
+		Plan string `json:"plan" maxLength:"71" pattern:"^sha256:[0-9a-f]{64}$" doc:"digest of the plan that was looked at"`
+		Head string `json:"head" maxLength:"40" pattern:"^[0-9a-f]{40}$" doc:"commit of the pull request that shows it"`
+	}
+}
+
 // PromotionOutput is a promotion as lists show it.
 type PromotionOutput struct {
 	Body store.PromotionRow
@@ -102,6 +113,17 @@ func (a *api) operations() {
 		route(a, operation{
 			http.MethodPost, "/promotions/{release}/{stage}/{attempt}/" + x.verb, x.verb + "-promotion", x.summary, http.StatusOK, x.action, conflicts(),
 		}, func(in *ActInput) string { return "promotion " + in.id() }, a.act(x.verb, x.kind))
+	}
+	for _, x := range []struct {
+		verb, summary, source string
+		action                auth.Action
+	}{
+		{"approve", "Approve the plan past the forge, where its policy takes that, by the same rules", store.ByAPI, auth.PromotionApprove},
+		{"break-glass", "Open the gate alone in an emergency, where its policy lets the role", store.BreakGlass, auth.GlassBreak},
+	} {
+		route(a, operation{
+			http.MethodPost, "/promotions/{release}/{stage}/{attempt}/" + x.verb, x.verb, x.summary, http.StatusOK, x.action, conflicts(),
+		}, func(in *ApproveInput) string { return "promotion " + in.id() }, a.approve(x.source))
 	}
 	route(a, operation{
 		http.MethodPost, "/releases/{release}/stages/{stage}/attempts", "retry-stage", "Begin another attempt of a stage that ended without success",
@@ -156,6 +178,19 @@ func (a *api) act(verb string, kind promotion.EventKind) func(ctx context.Contex
 			return nil, logged(ctx, verb, err)
 		}
 		a.hint(ctx)
+		return a.promotion(ctx, p, &in.PromotionInput)
+	}
+}
+
+func (a *api) approve(source string) func(ctx context.Context, p auth.Principal, in *ApproveInput) (*PromotionOutput, error) {
+	return func(ctx context.Context, p auth.Principal, in *ApproveInput) (*PromotionOutput, error) {
+		err := a.Store.GiveApproval(ctx, p.Tenant, in.id(), store.GivenApproval{
+			Source: source, Actor: p.Actor.Name, Role: string(p.Role), Head: in.Body.Head, Plan: in.Body.Plan, Reason: in.Body.Reason,
+		})
+		if err != nil {
+			return nil, logged(ctx, source, err)
+		}
+		a.Hint(ctx, "deliver")
 		return a.promotion(ctx, p, &in.PromotionInput)
 	}
 }

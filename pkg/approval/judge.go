@@ -79,20 +79,20 @@ type Given struct {
 
 // An Ignored review does not count.
 type Ignored struct {
-	Login string
-	Rule  Rule
-	Why   string // in words, for the one who gave it
+	Login string `json:"login"`
+	Rule  Rule   `json:"rule"`
+	Why   string `json:"why"` // in words, for the one who gave it
 }
 
 // A Result is a judgement that explains itself.
 type Result struct {
-	State   State
-	Says    string   // one sentence: who agreed, who is missing, what went wrong
-	Counts  []string // logins whose approval counts, in the order of their names
-	People  []string // logins of those whose approval would help
-	Teams   []string // the same, of teams
-	Ignored []Ignored
-	Glass   bool // it is open because the glass was broken
+	State   State     `json:"state"`
+	Says    string    `json:"says"`             // one sentence: who agreed, who is missing, what went wrong
+	Counts  []string  `json:"counts,omitempty"` // logins whose approval counts, in the order of their names
+	People  []string  `json:"people,omitempty"` // logins of those whose approval would help
+	Teams   []string  `json:"teams,omitempty"`  // the same, of teams
+	Ignored []Ignored `json:"ignored,omitempty"`
+	Glass   bool      `json:"glass,omitempty"` // it is open because the glass was broken
 }
 
 // Judge says whether the plan is approved.

@@ -321,13 +321,13 @@ func TestAPolicySaysWhatIsWrongWithIt(t *testing.T) {
 		deep = Requirement{All: []Requirement{deep}}
 	}
 	for says, p := range map[string]Policy{
-		"approvals must say exactly one of":           {Approvals: Requirement{Team: "sre", User: "ann"}},
-		"approvals.all[1] must say exactly one of":    {Approvals: Requirement{All: []Requirement{{User: "ann"}, {}}}},
-		"approvals.any[0]: count is from 1 to 20":     {Approvals: Requirement{Any: []Requirement{{User: "ann", Count: 2}}}},
-		"approvals: count is from 1 to 20":            {Approvals: Requirement{Team: "sre", Count: 21}},
-		"is nested too deeply":                        {Approvals: deep},
-		"has more than 20 parts":                      {Approvals: Requirement{All: make([]Requirement, 21)}},
-		`validFor "soon" is no duration such as 168h`: {Approvals: Requirement{User: "ann"}, ValidFor: "soon"},
+		"approvals: it must say exactly one of":        {Approvals: Requirement{Team: "sre", User: "ann"}},
+		"approvals.all.1: it must say exactly one of":  {Approvals: Requirement{All: []Requirement{{User: "ann"}, {}}}},
+		"approvals.any.0: count is from 1 to 20":       {Approvals: Requirement{Any: []Requirement{{User: "ann", Count: 2}}}},
+		"approvals: count is from 1 to 20":             {Approvals: Requirement{Team: "sre", Count: 21}},
+		"it is nested too deeply":                      {Approvals: deep},
+		"it has more than 20 parts":                    {Approvals: Requirement{All: make([]Requirement, 21)}},
+		`validFor: "soon" is no duration such as 168h`: {Approvals: Requirement{User: "ann"}, ValidFor: "soon"},
 	} {
 		err := p.Check()
 		require.ErrorIs(t, err, ErrPolicy)

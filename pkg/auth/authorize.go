@@ -41,36 +41,38 @@ type Action string
 
 // The actions.
 const (
-	RepositoryRead  Action = "repository.read"
-	RepositoryPush  Action = "repository.push"
-	AuditRead       Action = "audit.read"
-	PromotionRead   Action = "promotion.read"
-	PromotionStop   Action = "promotion.stop"
-	PromotionPause  Action = "promotion.pause"  // and resume
-	PromotionDecide Action = "promotion.decide" // agree, say no, go on without a verdict, ask for another attempt
-	PromotionCheck  Action = "promotion.check"  // say what an external check found
-	SlotRestore     Action = "slot.restore"     // bring back a former release
-	HoldSet         Action = "hold.set"
-	HoldLift        Action = "hold.lift"
-	EpochRaise      Action = "epoch.raise" // the database was restored from a backup
-	SlotClean       Action = "slot.clean"
-	JoinTokenCreate Action = "join-token.create"
-	TokenCreate     Action = "token.create" // a bearer token of somebody
-	NodeRemove      Action = "node.remove"
-	NodeWanted      Action = "node.wanted"  // a node asks what it should run
-	NodeReport      Action = "node.report"  // a node says what it sees
-	NodeSecrets     Action = "node.secrets" // a node asks for what its orders refer to
-	SecretSet       Action = "secret.set"   // and remove
-	SecretList      Action = "secret.list"
-	PullRead        Action = "pull.read"
-	PullOpen        Action = "pull.open"
-	PullReview      Action = "pull.review" // and comment
-	PullMerge       Action = "pull.merge"
-	PullClose       Action = "pull.close" // and reopen
-	ReviewDismiss   Action = "review.dismiss"
-	RecordsPush     Action = "records.push"   // move the branch that says what runs
-	AccountChange   Action = "account.change" // of the built-in forge; and what it may do, and its tokens
-	BranchProtect   Action = "branch.protect"
+	RepositoryRead   Action = "repository.read"
+	RepositoryPush   Action = "repository.push"
+	AuditRead        Action = "audit.read"
+	PromotionRead    Action = "promotion.read"
+	PromotionStop    Action = "promotion.stop"
+	PromotionPause   Action = "promotion.pause"   // and resume
+	PromotionDecide  Action = "promotion.decide"  // agree, say no, go on without a verdict, ask for another attempt
+	PromotionApprove Action = "promotion.approve" // past the forge, by the same rules
+	GlassBreak       Action = "glass.break"       // open a gate alone, in an emergency; the policy says which roles may
+	PromotionCheck   Action = "promotion.check"   // say what an external check found
+	SlotRestore      Action = "slot.restore"      // bring back a former release
+	HoldSet          Action = "hold.set"
+	HoldLift         Action = "hold.lift"
+	EpochRaise       Action = "epoch.raise" // the database was restored from a backup
+	SlotClean        Action = "slot.clean"
+	JoinTokenCreate  Action = "join-token.create"
+	TokenCreate      Action = "token.create" // a bearer token of somebody
+	NodeRemove       Action = "node.remove"
+	NodeWanted       Action = "node.wanted"  // a node asks what it should run
+	NodeReport       Action = "node.report"  // a node says what it sees
+	NodeSecrets      Action = "node.secrets" // a node asks for what its orders refer to
+	SecretSet        Action = "secret.set"   // and remove
+	SecretList       Action = "secret.list"
+	PullRead         Action = "pull.read"
+	PullOpen         Action = "pull.open"
+	PullReview       Action = "pull.review" // and comment
+	PullMerge        Action = "pull.merge"
+	PullClose        Action = "pull.close" // and reopen
+	ReviewDismiss    Action = "review.dismiss"
+	RecordsPush      Action = "records.push"   // move the branch that says what runs
+	AccountChange    Action = "account.change" // of the built-in forge; and what it may do, and its tokens
+	BranchProtect    Action = "branch.protect"
 )
 
 // A rule says who may do an action. Refusals are always recorded; what was
@@ -87,11 +89,11 @@ func rules(a Action) (rule, bool) {
 		return rule{roles: []Role{Admin, Deployer, Viewer}}, true
 	case RepositoryPush:
 		return rule{roles: []Role{Admin, Deployer}, record: true}, true
-	case PromotionStop, PromotionPause, PromotionCheck, SlotRestore, HoldSet, PullOpen, PullMerge, PullClose:
+	case PromotionStop, PromotionPause, PromotionCheck, GlassBreak, SlotRestore, HoldSet, PullOpen, PullMerge, PullClose:
 		return rule{roles: []Role{Admin, Deployer}}, true
 	case AuditRead, RecordsPush:
 		return rule{roles: []Role{Admin}, record: true}, true
-	case SecretSet, SecretList, SlotClean, JoinTokenCreate, TokenCreate, NodeRemove, PromotionDecide, HoldLift, EpochRaise,
+	case SecretSet, SecretList, SlotClean, JoinTokenCreate, TokenCreate, NodeRemove, PromotionDecide, PromotionApprove, HoldLift, EpochRaise,
 		ReviewDismiss, AccountChange, BranchProtect:
 		return rule{roles: []Role{Admin}}, true
 	case NodeWanted, NodeReport, NodeSecrets:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -184,6 +185,21 @@ func TestOperatorsActOnAPromotionByHTTP(t *testing.T) {
 	require.JSONEq(t, `{"promotions": ["checkout-2/qa/promote-2"]}`, rec.Body.String())
 }
 
+// approve is the body of an approval past the forge.
+var approve = fmt.Sprintf(`{"reason": "looked at it", "plan": "sha256:%064d", "head": "%040d"}`, 1, 1)
+
+func TestAnApprovalByAPIIsOfWhatIsShown(t *testing.T) {
+	w := newWorld(t)
+	w.first("1.4.2")
+	w.run()
+	c := w.caller(auth.Admin)
+	rec := c.ask("POST", "/v1/promotions/checkout-1/qa/promote-1/approve", approve)
+	require.Equal(t, http.StatusConflict, rec.Code, rec.Body)
+	require.Contains(t, rec.Body.String(), "waits for no reviews")
+	require.Equal(t, http.StatusNotFound, c.ask("POST", "/v1/promotions/checkout-9/qa/promote-1/approve", approve).Code)
+	require.Equal(t, http.StatusUnprocessableEntity, c.ask("POST", "/v1/promotions/checkout-1/qa/promote-1/approve", `{"reason": "blindly"}`).Code)
+}
+
 // TestEveryRouteAsksTheAuthoriser takes the routes from the running interface: a new one
 // is in here without a line.
 func TestEveryRouteAsksTheAuthoriser(t *testing.T) {
@@ -206,8 +222,11 @@ func TestEveryRouteAsksTheAuthoriser(t *testing.T) {
 			body := ""
 			if method == "post" {
 				body = `{"reason": "to see who may"}`
-				if strings.HasSuffix(path, "/rollback") {
+				switch {
+				case strings.HasSuffix(path, "/rollback"):
 					body = back
+				case strings.HasSuffix(path, "/approve"), strings.HasSuffix(path, "/break-glass"):
+					body = approve
 				}
 			}
 			nobody := *c
@@ -221,7 +240,7 @@ func TestEveryRouteAsksTheAuthoriser(t *testing.T) {
 			require.Equal(t, http.StatusNotFound, c.as(auth.Admin, "globex").ask(strings.ToUpper(method), concrete, body).Code, "another tenant sees nothing: %s %s", method, path)
 		}
 	}
-	require.Equal(t, 8, routes)
+	require.Equal(t, 10, routes)
 }
 
 func TestTheInterfaceTellsNothingOfItsInside(t *testing.T) {

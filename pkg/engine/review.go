@@ -167,3 +167,41 @@ func (e *Engine) given(st store.ReviewStep, m approval.Members) ([]approval.Give
 	}
 	return out, nil
 }
+
+// Simulate says what the reviews of a promotion come to now, and would if these people
+// had approved its head, too. It changes nothing. [store.ErrNotFound]; [store.ErrConflict]
+// when the promotion has no pull request.
+func (e *Engine) Simulate(ctx context.Context, tenant, id string, with []string) (approval.Result, error) {
+	st, err := e.store.LoadReview(ctx, tenant, id)
+	if err != nil {
+		return approval.Result{}, err
+	}
+	f, repo, ok := e.forge(tenant, st.Repository)
+	if !ok || st.Pull.Promotion != id || st.Pull.Number == 0 {
+		return approval.Result{}, fmt.Errorf("%w: promotion %s has no pull request", store.ErrConflict, id)
+	}
+	p, err := f.Pull(ctx, repo, st.Pull.Number)
+	if err != nil {
+		return approval.Result{}, err
+	}
+	m, err := f.Members(ctx, repo, forge.Ask{Logins: lower(with)})
+	if err != nil {
+		return approval.Result{}, err
+	}
+	last := int64(0)
+	for _, r := range p.Reviews {
+		last = max(last, r.ID)
+	}
+	for i, login := range with {
+		by, known := m.Accounts[strings.ToLower(login)]
+		if !known {
+			return approval.Result{}, fmt.Errorf("account %s: %w", login, store.ErrNotFound)
+		}
+		p.Reviews = append(p.Reviews, approval.Review{ID: last + 1 + int64(i), By: by, Verdict: approval.Approved, Commit: p.Head, At: st.Now, Official: true})
+	}
+	q, err := e.question(ctx, f, repo, st, p)
+	if err != nil {
+		return approval.Result{State: approval.Unread, Says: err.Error()}, nil
+	}
+	return approval.Judge(q), nil
+}

@@ -77,7 +77,12 @@ func TestTwoReviewsTakeAVersionToProduction(t *testing.T) {
 	w.review(0, number, "bo", "--approve")
 	w.says(number, "1 of 2 of sre: bo")
 	w.review(0, number, "ann", "--approve") // is in no team, and wrote it
-	w.serve.stop(syscall.SIGKILL)           // reviews are not lost with the process
+	simulated := w.data(5, "approvals", "simulate", "checkout-1/production/promote-1")
+	require.Contains(t, simulated, "pending: 1 of 2 of sre: bo")
+	require.Contains(t, simulated, "missing: a review of team sre")
+	require.Contains(t, simulated, "does not count [R4]: ann ")
+	require.Contains(t, w.data(0, "approvals", "simulate", "checkout-1/production/promote-1", "--with", "chris"), "approved: 2 of 2 of sre: bo, chris")
+	w.serve.stop(syscall.SIGKILL) // reviews are not lost with the process
 	w.startServe()
 	require.Contains(t, w.data(0, "status"), "1 of 2 of sre: bo")
 	w.review(0, number, "chris", "--approve")

@@ -99,6 +99,7 @@ export PGHOST=$(sed -n "s/.*\"dsn\": \"host='\([^']*\)'.*/\1/p" "$DATA/serve.jso
 for_the_examples() {
   hotswap join-token create secrets/join-token --data "$DATA" --label site=fra
   psql --quiet --dbname postgres --command 'CREATE DATABASE second'
+  for login in bo chris dana erik eve; do hotswap account add $login --data "$DATA"; done
   cd deploy
   mkdir dist && cp ../checkout checkout && cp ../checkout dist/checkout
   echo "host='$PGHOST' user=hotswap_app dbname=second passfile='$DATA/postgres/passwords/hotswap_app.pgpass'" >db.url
