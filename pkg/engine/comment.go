@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,8 @@ func next(p promotion.State, w *promotion.Waiting, r promotion.ReviewFact) strin
 		return r.Says + "."
 	case r.State == promotion.ReviewPending:
 		return fmt.Sprintf("%s; until %s.", awaited(r), stamp(p.Expiry()))
+	case r.State == promotion.ReviewApproved:
+		return approvedNext(w.What)
 	default:
 		text := w.What
 		if w.Evidence != "" {
@@ -54,6 +57,15 @@ func next(p promotion.State, w *promotion.Waiting, r promotion.ReviewFact) strin
 		}
 		return text + "."
 	}
+}
+
+// approvedNext is what else is waited for than the reviews, which were read later.
+func approvedNext(what string) string {
+	rest := slices.DeleteFunc(strings.Split(what, ", and "), func(s string) bool { return strings.HasPrefix(s, "reviews that approve") })
+	if len(rest) == 0 {
+		return "nothing is to be done; HotSwap merges it when it is its turn."
+	}
+	return strings.Join(rest, ", and ") + "."
 }
 
 // awaited says whose review is waited for.
@@ -77,6 +89,8 @@ func progressComment(p promotion.State, w *promotion.Waiting) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**: %s with %s in %s.\n", outcomeOf(p), code(p.ID), moduleOf(p), p.Environment)
 	switch {
+	case !p.Status.Final() && (w == nil || p.Phase != promotion.Paused): // evidence would change with every report
+		fmt.Fprintf(&b, "**Next**: nothing is to be done; %s.\n", strings.TrimSuffix(p.Reason, "."))
 	case w != nil:
 		fmt.Fprintf(&b, "**Next**: %s", w.What)
 		if w.Evidence != "" {

@@ -35,7 +35,20 @@ func (f *Forge) MergeBy(ctx context.Context, repo string, number int64, m forge.
 		return made, fmt.Errorf("merge %s#%d: %w", repo, number, told(err))
 	}
 	f.tell(ctx, p.full, number, "pull_request")
+	if err := p.tellMerge(ctx, number, made); err != nil { // it is made; the next reconcile finds it
+		f.options.Log.WarnContext(ctx, "webhook not delivered", "repository", repo, "number", number, "event", "push", "err", err)
+	}
 	return made, nil
+}
+
+// tellMerge tells the webhooks that a merge moved its base, as a push does.
+func (p *place) tellMerge(ctx context.Context, number int64, commit string) error {
+	v, err := p.look(ctx, number)
+	if err != nil || v.Merged == nil {
+		return err
+	}
+	p.tellPush(ctx, p.full, Moved{Ref: heads + v.Base, Before: v.Merged.Base, After: commit})
+	return nil
 }
 
 // merge tries until the base stands still between the look and the move.
