@@ -6,10 +6,10 @@ ARGS  ?=
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench test-crash test-forge simulate simulate-postgres fuzz
+.PHONY: help build demo test check bench test-crash test-forge test-shuffle simulate simulate-postgres fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/hotswap
 	@tests/need.sh go
@@ -35,7 +35,11 @@ test-crash: ## cut every round trip of a release, and catch the mutants (two hou
 
 test-forge: ## what every forge adapter must do, on a real Gitea that is built and started here (minutes, the first time)
 	@tests/need.sh go git cc
-	HOTSWAP_FORGE=gitea $(GO) test -count=1 -timeout 40m -v ./tests/conformance/...
+	HOTSWAP_FORGE=gitea $(GO) test -count=1 -timeout 40m -v ./tests/conformance/... ./tests/attack/...
+
+test-shuffle: ## 1000 histories whose webhooks are lost, doubled, late and out of order (SHUFFLES=n for another number)
+	@tests/need.sh go git postgres
+	HOTSWAP_SHUFFLES=$(or $(SHUFFLES),1000) $(GO) test -count=1 -timeout 80m -run Shuffled ./tests/attack/...
 
 simulate: ## play SIM_RELEASES (default 20000) random releases against the real machine
 	SIM_RELEASES=$(or $(SIM_RELEASES),20000) $(GO) test -count=1 -timeout 60m -v -run TestManyReleases ./tests/simulation

@@ -107,9 +107,14 @@ func (w *world) give(source, login, role string) {
 // deliver puts an authentic webhook into the inbox.
 func (w *world) deliver(event string, body []byte) {
 	w.t.Helper()
+	w.deliverAs(fmt.Sprintf("delivery-%d", w.turns), event, body)
+}
+
+func (w *world) deliverAs(id, event string, body []byte) {
+	w.t.Helper()
 	sum := sha256.Sum256(body)
 	require.NoError(w.t, w.store.Accept(w.t.Context(), store.Delivery{
-		Tenant: tenant, Source: "gitea", ID: fmt.Sprintf("delivery-%d", w.turns), Repository: w.name, Event: event, Headers: map[string]string{}, Body: body, Digest: sum[:],
+		Tenant: tenant, Source: "gitea", ID: id, Repository: w.name, Event: event, Headers: map[string]string{}, Body: body, Digest: sum[:],
 	}))
 }
 

@@ -66,7 +66,7 @@ func newWorld(t *testing.T, lab conformance.Lab) *world {
 	_, w.name, _ = strings.Cut(w.repo, "/")
 	git, remote := lab.Git(t, w.repo)
 	w.engine = engine.New(st, func(string, string) (*gitrepo.Repository, error) { return git, nil }, engine.Options{
-		Sign:   sign,
+		Sign: sign, Concurrency: 1, // what happens between two calls, happens between those two
 		Forges: func(string, string) (forge.Forge, string, bool) { return w.forge, w.repo, true },
 		Remotes: func(string, string) (gitrepo.Remote, bool) {
 			if remote == nil {
