@@ -81,7 +81,7 @@ func (d *demo) readRecord(ctx context.Context, back *takenBack, tell func(what, 
 			if err != nil {
 				return err
 			}
-			if r.Promotion == back.promotion.ID {
+			if r.Promotion == back.promotion.ID && r.State != string(promotion.Running) { // its pull request's merge was there before
 				back.recorded = r.Module.Version
 				tell("record", fmt.Sprintf("%s on branch %s says checkout %s", path, record.Branch, r.Module.Version), r.State)
 				return nil

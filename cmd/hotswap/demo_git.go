@@ -70,23 +70,31 @@ func (o demoOptions) pipeline() string {
 	return "four-stages"
 }
 
+// commit commits a version in the clone.
+func (d *demo) commit(ctx context.Context, version string) error {
+	file := d.path("clone", "deployments", demoDeployment+".yaml")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(d.parts.modules[version].intent(d.pipeline())), 0o600); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"add", "-A"}, {"commit", "-q", "--allow-empty", "-m", "checkout " + version}} {
+		if _, err := d.git(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // pushTime bounds how long a push is tried again while the chaos kills the Git server.
 const pushTime = time.Minute
 
 // push commits a version and pushes it, and returns the commit. A push that the
 // chaos cut is pushed again: git does nothing when it had arrived.
 func (d *demo) push(ctx context.Context, version string) (string, error) {
-	file := d.path("clone", "deployments", demoDeployment+".yaml")
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+	if err := d.commit(ctx, version); err != nil {
 		return "", err
-	}
-	if err := os.WriteFile(file, []byte(d.parts.modules[version].intent(d.pipeline())), 0o600); err != nil {
-		return "", err
-	}
-	for _, args := range [][]string{{"add", "-A"}, {"commit", "-q", "--allow-empty", "-m", "checkout " + version}} {
-		if _, err := d.git(ctx, args...); err != nil {
-			return "", err
-		}
 	}
 	var err error
 	for end := time.Now().Add(pushTime); time.Now().Before(end); {

@@ -159,14 +159,24 @@ func (d *demo) release(ctx context.Context, live string, versions []string) erro
 	return nil
 }
 
-// told pushes a version and tells what follows until its release has ended.
+// told brings a version to main and tells what follows until its release has ended: by a
+// pull request, as people do it; while the chaos kills the Git server, by a push.
 func (d *demo) told(ctx context.Context, live, version string, tell func(what, detail, result string)) (promotion.ReleaseState, error) {
-	d.say("\ngit push  \"checkout %s → %s\"", live, version)
-	commit, err := d.push(ctx, version)
+	if d.chaos {
+		d.say("\ngit push  \"checkout %s → %s\"", live, version)
+		commit, err := d.push(ctx, version)
+		if err != nil {
+			return "", err
+		}
+		tell("pushed", "commit "+commit[:12]+" by admin", "")
+		return d.watch(ctx, commit, tell)
+	}
+	number, commit, err := d.propose(ctx, fmt.Sprintf("checkout %s → %s", live, version), version)
 	if err != nil {
 		return "", err
 	}
-	tell("pushed", "commit "+commit[:12]+" by admin", "")
+	d.say("\nPull request #%d \"checkout %s → %s\"", number, live, version)
+	tell("merged", fmt.Sprintf("by ann, as commit %.12s", commit), "")
 	return d.watch(ctx, commit, tell)
 }
 

@@ -58,6 +58,7 @@ type demoParts struct {
 	nodes        []demoNode
 	modules      map[string]demoModule // by version
 	url          string
+	people       demoPeople
 	reserved     []*os.File // locks of the ports, until the end
 }
 
@@ -73,7 +74,7 @@ func (d *demo) path(elements ...string) string {
 // start starts everything and waits until the first version is live.
 func (d *demo) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.startPostgres, d.startFunctions, d.buildModules, d.startNodes, d.firstVersion, d.startLoad,
+		d.startPostgres, d.startFunctions, d.startPeople, d.buildModules, d.startNodes, d.firstVersion, d.startLoad,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -19,7 +19,7 @@ func (d *demo) watch(ctx context.Context, commit string, tell func(what, detail,
 	if tell == nil {
 		tell = func(string, string, string) {}
 	}
-	w := watcher{demo: d, commit: commit, tell: tell}
+	w := watcher{demo: d, commit: commit, tell: tell, comments: map[int64]string{}}
 	for {
 		state, err := w.look(ctx)
 		if err != nil || state != promotion.ReleaseOpen {
@@ -42,6 +42,7 @@ type watcher struct {
 	asked     string
 	validated bool
 	last      string
+	comments  map[int64]string // first lines of ours, by pull request
 }
 
 // look tells what is new. A database that is away for a moment is looked at again.
@@ -67,6 +68,9 @@ func (w *watcher) look(ctx context.Context) (promotion.ReleaseState, error) {
 	}
 	w.told = len(steps)
 	w.agree(ctx, st, rel.ID)
+	if err := w.review(ctx); err != nil {
+		w.last = err.Error()
+	}
 	return rel.State, nil
 }
 

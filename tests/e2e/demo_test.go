@@ -45,11 +45,14 @@ func TestDemoOnceAndAgain(t *testing.T) {
 	got := done(t, out)
 	require.Equal(t, "8", got[1], "two releases through four stages")
 	require.Equal(t, "0", got[2], "no request fails")
-	for _, says := range []string{"postgres ", "functions ", "nodes ", `git push  "checkout 1.4.2 → 1.5.0"`, "development", "production", "stabilising", "analysing", "hotswap promote ", "done"} {
+	for _, says := range []string{
+		"postgres ", "functions ", "people ", "nodes ", `Pull request #3 "checkout 1.4.2 → 1.5.0"`, "development", "production", "stabilising", "analysing",
+		"promotion pull request #4", "says Waiting for approval: checkout-2/staging/promote-1", "bo approves", "chris approves", "says Deployed", "done",
+	} {
 		require.Contains(t, out, says)
 	}
 	out = demo(t, data, "--once", "--break") // a second run keeps the data
-	require.Contains(t, out, `git push  "checkout 1.5.0 → 1.6.0"`)
+	require.Contains(t, out, "\"checkout 1.5.0 → 1.6.0\"")
 	require.Contains(t, out, "the artifact is held")
 	require.Contains(t, out, "is rolled_back, its artifact is held, the record says 1.5.0.")
 	require.Equal(t, "12", done(t, out)[1])
