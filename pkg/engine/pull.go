@@ -88,12 +88,19 @@ func (e *Engine) pull(ctx context.Context, c store.Claim) error {
 		repository = st.Release.Repository
 	}
 	f, repo, ok := e.forge(c.Tenant, repository)
-	if !ok || e.options.Sign == nil {
+	if st.Next == nil && !ok {
 		return e.store.Rest(ctx, c, again)
 	}
 	k := &keeper{engine: e, forge: f, repo: repo, step: st, pull: st.Pull}
 	k.pull.Repository, k.pull.Review = repository, nil
-	err = k.keep(ctx)
+	switch {
+	case !ok:
+		err = fmt.Errorf("%w: repository %s has none that HotSwap knows of", errNoForge, repository)
+	case e.options.Sign == nil:
+		err = fmt.Errorf("%w: there is no key to sign commits with", errNoForge)
+	default:
+		err = k.keep(ctx)
+	}
 	if err != nil && !lasting(err) {
 		return err
 	}
@@ -103,11 +110,14 @@ func (e *Engine) pull(ctx context.Context, c store.Claim) error {
 	return e.store.SavePull(ctx, c, st, k.pull, k.rows, again)
 }
 
+// errNoForge: there can be no pull requests.
+var errNoForge = errors.New("there is no forge for pull requests")
+
 // lasting reports whether an error of a forge is worth telling to people.
 func lasting(err error) bool {
 	for _, known := range []error{
 		forge.ErrUnavailable, forge.ErrLimited, forge.ErrDenied, forge.ErrNotFound, forge.ErrTooMuch, forge.ErrRefused,
-		forge.ErrMalformed, forge.ErrMoving, forge.ErrInvalid, gitrepo.ErrRefused,
+		forge.ErrMalformed, forge.ErrMoving, forge.ErrInvalid, gitrepo.ErrRefused, errNoForge,
 	} {
 		if errors.Is(err, known) {
 			return true
@@ -442,6 +452,9 @@ func (k *keeper) review(p approval.Pull, state promotion.ReviewState, says strin
 
 // unread says why nothing is known.
 func (k *keeper) unread(err error) {
+	if k.pull.Promotion == "" && k.step.Next != nil { // it is told why it waits before it has a pull request
+		k.pull.Promotion = k.step.Next.ID
+	}
 	k.pull.Review = &promotion.ReviewFact{
 		State: promotion.ReviewUnread, Says: err.Error(), Pull: k.pull.Number, URL: k.pull.URL, Head: k.pull.Head, Plan: k.pull.Plan, At: k.step.Now,
 	}
