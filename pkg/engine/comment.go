@@ -43,11 +43,13 @@ func waitingComment(p promotion.State, w *promotion.Waiting, r promotion.ReviewF
 func next(p promotion.State, w *promotion.Waiting, r promotion.ReviewFact) string {
 	switch {
 	case r.State == promotion.ReviewRejected:
-		return "another attempt is begun with `hotswap promote " + p.Release + " --stage " + p.Spec.Stage.Name + "`."
+		return another(p) + "."
 	case w == nil:
 		return r.Says + "."
 	case r.State == promotion.ReviewPending:
 		return fmt.Sprintf("%s; until %s.", awaited(r), stamp(p.Expiry()))
+	case r.State == promotion.ReviewUnread:
+		return "HotSwap asks again by itself; nothing opens until it was read: " + plain(r.Says) + "."
 	case r.State == promotion.ReviewApproved:
 		return approvedNext(w.What)
 	default:
@@ -57,6 +59,11 @@ func next(p promotion.State, w *promotion.Waiting, r promotion.ReviewFact) strin
 		}
 		return text + "."
 	}
+}
+
+// another tells how an attempt that ended is followed by one.
+func another(p promotion.State) string {
+	return "another attempt is begun with " + code("hotswap promote "+p.Release+"/"+p.Spec.Stage.Name+" --reason …")
 }
 
 // approvedNext is what else is waited for than the reviews, which were read later.
@@ -116,7 +123,11 @@ func progressComment(p promotion.State, w *promotion.Waiting) string {
 
 // closedComment is the last word on a pull request that is closed without a merge.
 func closedComment(p promotion.State) string {
-	return cut(fmt.Sprintf("**%s**: %s does not take %s to %s.\n**Next**: nothing; %s.\n", outcomeOf(p), code(p.ID), moduleOf(p), p.Environment, strings.TrimSuffix(p.Reason, ".")), maxComment)
+	next := "nothing"
+	if p.Status == promotion.Expired || p.Status == promotion.Rejected {
+		next = another(p)
+	}
+	return cut(fmt.Sprintf("**%s**: %s does not take %s to %s.\n**Next**: %s; %s.\n", outcomeOf(p), code(p.ID), moduleOf(p), p.Environment, next, strings.TrimSuffix(p.Reason, ".")), maxComment)
 }
 
 func outcomeOf(p promotion.State) string {
