@@ -18,8 +18,8 @@ func tokenCommand() *cobra.Command {
 		Short: "Write a new bearer token to FILE, readable by its owner only",
 		Long: `Create writes a token that proves a person to the HTTP API for a short time. Whoever has the file
 is that person until then; that it was made is in the audit trail.`,
-		Example: "  hotswap token create ann.token --name ann --role deployer\n" +
-			"  hotswap token create bo.token --name bo --role admin --for 5m --data /var/lib/hotswap",
+		Example: "  hotswap token create ann.bearer --name ann --role deployer\n" +
+			"  hotswap token create bo.bearer --name bo --role admin --for 5m --data /var/lib/hotswap",
 		Args: usageArgs(cobra.ExactArgs(1)),
 	}
 	data := dataFlag(create)
