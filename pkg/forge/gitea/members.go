@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +54,9 @@ func (g *Gitea) members(ctx context.Context, repo, path string, ask forge.Ask, m
 		}
 		m.Accounts[strings.ToLower(login)], m.Permissions[who.ID] = who, p
 	}
+	if err := g.raise(ctx, path, m.Permissions); err != nil {
+		return fmt.Errorf("teams of the repository: %w", err)
+	}
 	for _, name := range ask.Teams {
 		ids, err := g.teamMembers(ctx, repo, name)
 		if errors.Is(err, forge.ErrNotFound) {
@@ -62,6 +68,44 @@ func (g *Gitea) members(ctx context.Context, repo, path string, ask forge.Ask, m
 		m.Teams[name] = ids
 	}
 	return nil
+}
+
+// raise gives those who may not write what the repository's teams let them do with its files: a team may do
+// different things with the parts of a repository, and what Gitea answers for an account leaves these teams out.
+// Where the teams are not ours to see, or there are none, nobody is raised.
+func (g *Gitea) raise(ctx context.Context, path string, permissions map[int64]approval.Permission) error {
+	low := func(p approval.Permission) bool { return p != approval.Write && p != approval.Admin }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(permissions)), low) {
+		return nil
+	}
+	var teams []team
+	if err := g.get(ctx, path+"/teams", nil, &teams); err != nil {
+		return unseen(err)
+	}
+	for _, t := range teams {
+		code := t.code()
+		if code == approval.None {
+			continue
+		}
+		people, err := g.people(ctx, t)
+		if err := unseen(err); err != nil {
+			return fmt.Errorf("%s: %w", rest.Clean(t.Name), err)
+		}
+		for _, id := range people {
+			if p, asked := permissions[id]; asked && (low(p) || code == approval.Admin) {
+				permissions[id] = code
+			}
+		}
+	}
+	return nil
+}
+
+// unseen drops an error that says that something is not there or not ours to see.
+func unseen(err error) error {
+	if errors.Is(err, forge.ErrNotFound) || errors.Is(err, forge.ErrDenied) || statusOf(err) == http.StatusMethodNotAllowed {
+		return nil
+	}
+	return err
 }
 
 // permission is what a login may do now, and whose it is. ErrNotFound: nobody's.
@@ -133,7 +177,8 @@ func (g *Gitea) findTeam(ctx context.Context, repo, name string) (team, error) {
 	if !plain(owner) || name == "" {
 		return team{}, fmt.Errorf("%w: no team", forge.ErrNotFound)
 	}
-	teams, err := all[team](ctx, g, list{path: "/orgs" + rest.Path(owner) + "/teams/search", query: url.Values{"q": {name}}, within: "data"})
+	// The search finds for whom is no administrator of the whole server its own teams only; the list has them all.
+	teams, err := all[team](ctx, g, list{path: "/orgs" + rest.Path(owner) + "/teams"})
 	if err != nil {
 		return team{}, err
 	}
@@ -150,6 +195,11 @@ func (g *Gitea) teamMembers(ctx context.Context, repo, name string) ([]int64, er
 	if err != nil {
 		return nil, err
 	}
+	return g.people(ctx, t)
+}
+
+// people are the members of a team.
+func (g *Gitea) people(ctx context.Context, t team) ([]int64, error) {
 	people, err := all[user](ctx, g, list{path: "/teams/" + strconv.FormatInt(t.ID, 10) + "/members"})
 	if err != nil {
 		return nil, err

@@ -49,11 +49,14 @@ func (m *moves) add(by approval.Account, commits []string) {
 	}
 }
 
+// timeline reads the pushes since a pull request is open. Its first entry is none: with it Gitea says
+// which commits the pull request had when it was opened, in the name of who opened it.
 func (g *Gitea) timeline(ctx context.Context, path string, number int64, m *moves) error {
 	events, err := unpaged[event](ctx, g, issuePath(path, number)+"/timeline")
 	if err != nil {
 		return err
 	}
+	opened := false
 	for _, e := range events {
 		if e.Type != "pull_push" {
 			continue
@@ -61,6 +64,10 @@ func (g *Gitea) timeline(ctx context.Context, path string, number int64, m *move
 		commits, err := pushedEvent(e.Body)
 		if err != nil {
 			return err
+		}
+		if !opened {
+			opened = true
+			continue
 		}
 		m.add(g.account(e.User), commits)
 	}

@@ -77,6 +77,9 @@ func (g *Gitea) comment(ctx context.Context, path string, number int64, marker, 
 	}
 	comments, err := unpaged[comment](ctx, g, issuePath(path, number)+"/comments")
 	if err != nil {
+		if _, pull := g.pull(ctx, path, number); errors.Is(pull, forge.ErrNotFound) { // of none, Gitea answers 500
+			return pull
+		}
 		return err
 	}
 	for _, c := range comments {
@@ -134,11 +137,20 @@ func (g *Gitea) request(ctx context.Context, repo, path string, number int64, lo
 	return errors.Join(problems...)
 }
 
-// askedPerson reports whether a person was asked, is the author, or has reviewed this head.
+// askedPerson reports whether a person is asked, is the author, or has reviewed this head. The requested_reviewers
+// of Gitea do not tell: they are all whose word is in the reviews, the answered requests included.
 func askedPerson(p *pull, reviews []review, login string) bool {
 	is := func(u *user) bool { return u != nil && strings.EqualFold(u.Login, login) }
-	return is(p.User) || slices.ContainsFunc(p.Asked, is) ||
-		slices.ContainsFunc(reviews, func(r review) bool { return is(r.User) && r.of(p.Head.SHA) })
+	var last review // of the person
+	for _, r := range reviews {
+		if is(r.User) && r.ID > last.ID {
+			last = r
+		}
+		if is(r.User) && r.of(p.Head.SHA) {
+			return true
+		}
+	}
+	return is(p.User) || last.State == requested
 }
 
 // of reports whether it is a review, still held, of a commit.

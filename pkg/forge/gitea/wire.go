@@ -22,8 +22,23 @@ type user struct {
 }
 
 type team struct {
-	ID   int64  `json:"id"`
-	Name string `json:"name"`
+	ID         int64             `json:"id"`
+	Name       string            `json:"name"`
+	Permission string            `json:"permission"`
+	Units      map[string]string `json:"units_map"` // what it may do with each part of a repository
+}
+
+// code is what a team may do with the files of its repositories.
+func (t *team) code() approval.Permission {
+	for _, p := range []string{t.Permission, t.Units["repo.code"]} {
+		switch p {
+		case "owner", "admin":
+			return approval.Admin
+		case "write":
+			return approval.Write
+		}
+	}
+	return approval.None
 }
 
 type label struct {
@@ -52,7 +67,6 @@ type pull struct {
 	MergeBase string    `json:"merge_base"`
 	UpdatedAt time.Time `json:"updated_at"`
 	Labels    []label   `json:"labels"`
-	Asked     []*user   `json:"requested_reviewers"`
 	AskedTeam []*team   `json:"requested_reviewers_teams"`
 }
 
