@@ -190,3 +190,25 @@ func TestARemoteThatDoesNotAnswerIsLeftAtTheDeadline(t *testing.T) {
 	require.Error(t, mirror(t).Fetch(ctx, gitrepo.Remote{URL: silent.URL + "/x.git"}, "main"))
 	require.Error(t, ctx.Err())
 }
+
+// What a fetch brought in a new pack is there for who has read before.
+func TestWhatWasJustFetchedIsThere(t *testing.T) {
+	s, r := newSource(t), mirror(t)
+	remote := gitrepo.Remote{URL: "file://" + s.bare}
+	root := s.commit("root", "a", "1")
+	require.NoError(t, r.Fetch(t.Context(), remote, "main"))
+	_, err := r.Ancestor(t.Context(), root, root) // lists the packs
+	require.NoError(t, err)
+	for range 2 {
+		tip := s.commit("more", "a", noise(20))
+		require.NoError(t, r.Fetch(t.Context(), remote, "main"))
+		there, err := r.Ancestor(t.Context(), tip, tip)
+		require.NoError(t, err)
+		require.True(t, there)
+		next := s.commit("again", "a", noise(20))
+		require.NoError(t, r.Fetch(t.Context(), remote, "main"))
+		commits, _, err := r.Between(t.Context(), next, next, 10)
+		require.NoError(t, err)
+		require.Empty(t, commits)
+	}
+}

@@ -128,7 +128,7 @@ func (r *Repository) Between(ctx context.Context, from, to string, limit int) (c
 		}
 	}
 	err = r.read(ctx, func(s *filesystem.Storage) error {
-		commits, more, err = between(ctx, s, start, end, limit)
+		commits, more, err = r.between(ctx, s, start, end, limit)
 		return err
 	})
 	if err != nil {
@@ -137,9 +137,15 @@ func (r *Repository) Between(ctx context.Context, from, to string, limit int) (c
 	return commits, more, nil
 }
 
-func between(ctx context.Context, s *filesystem.Storage, start, end plumbing.Hash, limit int) (out []Commit, more bool, err error) {
+func (r *Repository) between(ctx context.Context, s *filesystem.Storage, start, end plumbing.Hash, limit int) (out []Commit, more bool, err error) {
 	past := map[plumbing.Hash]bool{}
-	if !start.IsZero() && s.HasEncodedObject(start) == nil {
+	there := false
+	if !start.IsZero() {
+		if there, err = r.has(s, start); err != nil {
+			return nil, false, err
+		}
+	}
+	if there {
 		if err := history(ctx, s, start, func(c *object.Commit) bool { past[c.Hash] = true; return true }); err != nil {
 			return nil, false, err
 		}

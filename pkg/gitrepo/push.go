@@ -34,7 +34,7 @@ type Push struct {
 // commits of ours, and above all others.
 func (r *Repository) Pushed(ctx context.Context, last, tip string, sign func([]byte) (string, error)) (p Push, err error) {
 	err = r.read(ctx, func(s *filesystem.Storage) error {
-		p, err = pushed(ctx, s, last, tip, sign)
+		p, err = r.pushed(ctx, s, last, tip, sign)
 		return err
 	})
 	if err != nil {
@@ -43,7 +43,7 @@ func (r *Repository) Pushed(ctx context.Context, last, tip string, sign func([]b
 	return p, nil
 }
 
-func pushed(ctx context.Context, s storer.EncodedObjectStorer, last, tip string, sign func([]byte) (string, error)) (Push, error) {
+func (r *Repository) pushed(ctx context.Context, s storer.EncodedObjectStorer, last, tip string, sign func([]byte) (string, error)) (Push, error) {
 	below, err := belowOurs(ctx, s, last, tip, sign)
 	switch {
 	case err != nil:
@@ -51,7 +51,7 @@ func pushed(ctx context.Context, s storer.EncodedObjectStorer, last, tip string,
 	case below == last:
 		return Push{Tip: last}, nil
 	case below != tip && last != "": // ours are at the tip: new ones, or old ones that the branch was set back to
-		back, err := ancestor(ctx, s, tip, last)
+		back, err := r.ancestor(ctx, s, tip, last)
 		gone := errors.Is(err, ErrNoCommit) // forced long ago, and pruned since
 		if err != nil && !gone {
 			return Push{}, err
@@ -62,7 +62,7 @@ func pushed(ctx context.Context, s storer.EncodedObjectStorer, last, tip string,
 	}
 	p := Push{Moved: true, Tip: below}
 	if last != "" && below != "" {
-		kept, err := ancestor(ctx, s, last, below)
+		kept, err := r.ancestor(ctx, s, last, below)
 		if err != nil {
 			return Push{}, err
 		}
@@ -125,7 +125,7 @@ func signedBy(s storer.EncodedObjectStorer, sha string, sign func([]byte) (strin
 // history of commit sha. A commit that the repository does not have is in no history.
 func (r *Repository) Ancestor(ctx context.Context, old, sha string) (found bool, err error) {
 	err = r.read(ctx, func(s *filesystem.Storage) error {
-		found, err = ancestor(ctx, s, old, sha)
+		found, err = r.ancestor(ctx, s, old, sha)
 		return err
 	})
 	if err != nil {
@@ -134,7 +134,7 @@ func (r *Repository) Ancestor(ctx context.Context, old, sha string) (found bool,
 	return found, nil
 }
 
-func ancestor(ctx context.Context, s storer.EncodedObjectStorer, old, sha string) (bool, error) {
+func (r *Repository) ancestor(ctx context.Context, s storer.EncodedObjectStorer, old, sha string) (bool, error) {
 	target, err := parseSHA(old)
 	if err != nil {
 		return false, err
@@ -143,8 +143,8 @@ func ancestor(ctx context.Context, s storer.EncodedObjectStorer, old, sha string
 	if err != nil {
 		return false, err
 	}
-	if s.HasEncodedObject(target) != nil {
-		return false, nil
+	if there, err := r.has(s, target); err != nil || !there {
+		return false, err
 	}
 	seen, queue := map[plumbing.Hash]bool{start: true}, []plumbing.Hash{start}
 	for len(queue) > 0 && len(seen) < maxWalk && ctx.Err() == nil {

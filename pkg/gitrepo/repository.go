@@ -18,6 +18,7 @@ import (
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
@@ -87,6 +88,21 @@ func (r *Repository) read(ctx context.Context, op func(*filesystem.Storage) erro
 	}
 	r.storage = openStorage(r.path)
 	return op(r.storage)
+}
+
+// errOldList: an object is there, in a pack that the list of packs does not have yet.
+var errOldList = errors.New("the list of packs is old")
+
+// has reports whether an object is there. A storage lists its packs once, so what it misses is looked for with a fresh
+// list too: what was fetched a moment ago is not "not there".
+func (r *Repository) has(s storer.EncodedObjectStorer, h plumbing.Hash) (bool, error) {
+	if s.HasEncodedObject(h) == nil {
+		return true, nil
+	}
+	if openStorage(r.path).HasEncodedObject(h) == nil {
+		return false, errOldList // read tries again
+	}
+	return false, nil
 }
 
 // Tip returns the commit at the end of a branch, as 40 hexadecimal digits.
