@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,9 @@ type Gitea struct {
 	whole time.Duration
 	pause func(ctx context.Context, d time.Duration) error
 	own   atomic.Int64 // number of our account, which never changes; 0: not asked yet
+
+	mu      sync.Mutex
+	origins map[string][]approval.Account // by path and commit, see origin
 }
 
 // New returns the forge. It asks nothing yet.
@@ -61,7 +65,7 @@ func New(o Options) (*Gitea, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gitea: %w", err)
 	}
-	g := &Gitea{rest: client, bots: map[int64]bool{}, whole: o.Whole, pause: o.Pause}
+	g := &Gitea{rest: client, bots: map[int64]bool{}, whole: o.Whole, pause: o.Pause, origins: map[string][]approval.Account{}}
 	for _, id := range o.Bots {
 		g.bots[id] = true
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"hotswap.dev/hotswap/pkg/approval"
@@ -124,7 +125,32 @@ func (g *Gitea) Origin(ctx context.Context, repo, id string) ([]approval.Account
 	return out, nil
 }
 
+// maxOrigins bounds what is remembered.
+const maxOrigins = 1000
+
+// origin remembers what it once knew of a commit in full: who made it does not change any more. Where somebody is
+// not known yet, the next look may know him.
 func (g *Gitea) origin(ctx context.Context, path, id string) ([]approval.Account, error) {
+	g.mu.Lock()
+	known, ok := g.origins[path+" "+id]
+	g.mu.Unlock()
+	if ok {
+		return slices.Clone(known), nil
+	}
+	people, err := g.whose(ctx, path, id)
+	if err != nil || slices.ContainsFunc(people, func(a approval.Account) bool { return a.ID <= 0 }) {
+		return people, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.origins) >= maxOrigins {
+		clear(g.origins)
+	}
+	g.origins[path+" "+id] = slices.Clone(people)
+	return people, nil
+}
+
+func (g *Gitea) whose(ctx context.Context, path, id string) ([]approval.Account, error) {
 	var c commit
 	query := url.Values{"stat": {"false"}, "verification": {"false"}, "files": {"false"}}
 	if err := g.get(ctx, path+"/git/commits/"+id, query, &c); err != nil {
