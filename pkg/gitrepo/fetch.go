@@ -60,8 +60,43 @@ func Init(path string) (*Repository, error) {
 // Fetch makes the branches named here what they are at the remote, forced ones too, and removes those that are gone there.
 // Only what is missing is transferred. Without a deadline in ctx it takes five minutes at most.
 func (r *Repository) Fetch(ctx context.Context, remote Remote, branches ...string) error {
-	if len(branches) == 0 {
-		return fmt.Errorf("fetch: %w: no branch is named", ErrBadName)
+	names := make([]plumbing.ReferenceName, 0, len(branches))
+	for _, branch := range branches {
+		name, err := branchRef(branch)
+		if err != nil {
+			return fmt.Errorf("fetch: branch %.100q: %w", branch, err)
+		}
+		names = append(names, name)
+	}
+	return r.fetchNames(ctx, remote, names)
+}
+
+// FetchPulls brings the heads of pull requests, which a forge keeps for each of them, of forks too: never
+// anything else of a fork. [Repository.PullTip] reads what came.
+func (r *Repository) FetchPulls(ctx context.Context, remote Remote, numbers ...int64) error {
+	names := make([]plumbing.ReferenceName, 0, len(numbers))
+	for _, n := range numbers {
+		names = append(names, pullRef(n))
+	}
+	return r.fetchNames(ctx, remote, names)
+}
+
+func pullRef(number int64) plumbing.ReferenceName {
+	return plumbing.ReferenceName(fmt.Sprintf("refs/pull/%d/head", number))
+}
+
+// PullTip returns the head of a pull request as it was fetched last. [ErrNoBranch].
+func (r *Repository) PullTip(ctx context.Context, number int64) (string, error) {
+	sha, err := r.tip(ctx, pullRef(number))
+	if err != nil {
+		return "", fmt.Errorf("head of pull request %d: %w", number, err)
+	}
+	return sha, nil
+}
+
+func (r *Repository) fetchNames(ctx context.Context, remote Remote, names []plumbing.ReferenceName) error {
+	if len(names) == 0 {
+		return fmt.Errorf("fetch: %w: nothing is named", ErrBadName)
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchDeadline)
 	defer cancel()
@@ -76,13 +111,13 @@ func (r *Repository) Fetch(ctx context.Context, remote Remote, branches ...strin
 		return fmt.Errorf("fetch: %w", err)
 	}
 	defer closeSession()
-	if err := r.fetch(ctx, session, branches); err != nil {
+	if err := r.fetch(ctx, session, names); err != nil {
 		return fmt.Errorf("fetch %s: %w", remote.URL, err)
 	}
 	return nil
 }
 
-func (r *Repository) fetch(ctx context.Context, session transport.UploadPackSession, branches []string) error {
+func (r *Repository) fetch(ctx context.Context, session transport.UploadPackSession, names []plumbing.ReferenceName) error {
 	// A storage of our own: readers go on with theirs, and find the new pack when they miss something.
 	storage := openStorage(r.path)
 	announced, err := session.AdvertisedReferencesContext(ctx)
@@ -96,11 +131,7 @@ func (r *Repository) fetch(ctx context.Context, session transport.UploadPackSess
 		return fmt.Errorf("%w: the remote has %d references", ErrLimit, len(announced.References))
 	}
 	wanted := make(map[plumbing.ReferenceName]plumbing.Hash)
-	for _, branch := range branches {
-		name, err := branchRef(branch)
-		if err != nil {
-			return fmt.Errorf("branch %.100q: %w", branch, err)
-		}
+	for _, name := range names {
 		wanted[name] = announced.References[name.String()] // zero when it is gone
 	}
 	if err := fetchMissing(ctx, storage, session, announced, wanted); err != nil {

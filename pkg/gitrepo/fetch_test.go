@@ -212,3 +212,19 @@ func TestWhatWasJustFetchedIsThere(t *testing.T) {
 		require.Empty(t, commits)
 	}
 }
+
+func TestTheHeadOfAPullRequestIsFetched(t *testing.T) {
+	s, r := newSource(t), mirror(t)
+	remote := gitrepo.Remote{URL: "file://" + s.bare}
+	head := s.commit("root", "a", "1")
+	_, err := r.PullTip(t.Context(), 7)
+	require.ErrorIs(t, err, gitrepo.ErrNoBranch)
+	git(t, s.bare, "update-ref", "refs/pull/7/head", head)
+	require.NoError(t, r.FetchPulls(t.Context(), remote, 7, 8))
+	got, err := r.PullTip(t.Context(), 7)
+	require.NoError(t, err)
+	require.Equal(t, head, got)
+	_, err = r.PullTip(t.Context(), 8)
+	require.ErrorIs(t, err, gitrepo.ErrNoBranch)
+	require.ErrorIs(t, r.FetchPulls(t.Context(), remote), gitrepo.ErrBadName)
+}

@@ -106,28 +106,34 @@ func (r *Repository) has(s storer.EncodedObjectStorer, h plumbing.Hash) (bool, e
 }
 
 // Tip returns the commit at the end of a branch, as 40 hexadecimal digits.
-func (r *Repository) Tip(ctx context.Context, branch string) (sha string, err error) {
+func (r *Repository) Tip(ctx context.Context, branch string) (string, error) {
 	name, err := branchRef(branch)
+	sha := ""
 	if err == nil {
-		err = r.read(ctx, func(s *filesystem.Storage) error {
-			ref, err := s.Reference(name)
-			if errors.Is(err, plumbing.ErrReferenceNotFound) {
-				return ErrNoBranch
-			}
-			if err != nil {
-				return err
-			}
-			if ref.Type() != plumbing.HashReference {
-				return fmt.Errorf("%w: it is a symbolic reference", ErrBadName)
-			}
-			sha = ref.Hash().String()
-			return nil
-		})
+		sha, err = r.tip(ctx, name)
 	}
 	if err != nil {
 		return "", fmt.Errorf("tip of branch %.100q: %w", branch, err)
 	}
 	return sha, nil
+}
+
+func (r *Repository) tip(ctx context.Context, name plumbing.ReferenceName) (sha string, err error) {
+	err = r.read(ctx, func(s *filesystem.Storage) error {
+		ref, err := s.Reference(name)
+		if errors.Is(err, plumbing.ErrReferenceNotFound) {
+			return ErrNoBranch
+		}
+		if err != nil {
+			return err
+		}
+		if ref.Type() != plumbing.HashReference {
+			return fmt.Errorf("%w: it is a symbolic reference", ErrBadName)
+		}
+		sha = ref.Hash().String()
+		return nil
+	})
+	return sha, err
 }
 
 func branchRef(branch string) (plumbing.ReferenceName, error) {
