@@ -163,7 +163,7 @@ func planRelease(s intent.Snapshot, set *intent.Set) (releasePlan, error) {
 		out.Stages = append(out.Stages, stagePlan{
 			Stage: stage.Name, Needs: append([]string{}, stage.Needs...), Environment: stage.Environment,
 			Strategy: stage.Strategy, OnFailure: stage.OnFailure.Action, Hold: stage.OnFailure.Hold, Retries: stage.OnFailure.Retries, OnNewer: cmp.Or(stage.OnNewer, "wait"),
-			Concurrency: s.Pipeline.Spec.ConcurrencyOf(stage), Selector: plan.Selector, Gates: gatesText(stage.Gates, env.Spec.Windows),
+			Concurrency: s.Pipeline.Spec.ConcurrencyOf(stage), Selector: plan.Selector, Gates: stage.Gates.Texts(env.Spec.Windows),
 			Config: s.Configs[stage.Environment], Digest: digest,
 		})
 	}
@@ -197,7 +197,7 @@ func writePlans(w io.Writer, plans []releasePlan) error {
 		fmt.Fprintf(&b, "  artifact  %s\n  release   %s\n", p.Module.Digest, p.Release)
 		for n, s := range p.Stages {
 			fmt.Fprintf(&b, "  %d. %s\n", n+1, s.title())
-			fmt.Fprintf(&b, "     strategy  %s; on failure %s\n", strategyText(s.Strategy), failureText(s))
+			fmt.Fprintf(&b, "     strategy  %s; on failure %s\n", s.Strategy.Text(), failureText(s))
 			fmt.Fprintf(&b, "     newer     %s\n", newerText(s.Concurrency, s.OnNewer))
 			gates := "none"
 			if len(s.Gates) > 0 {

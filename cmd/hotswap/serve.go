@@ -174,6 +174,9 @@ func (s *server) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.store.KeepChecks(ctx, o.tenant, o.repository); err != nil {
+		return err
+	}
 	s.gate = gate{at: at, forge: builtinForge, authorizer: authorizer}
 	sign, err := gitrepo.SSHSigner(s.secrets.Audit.Private())
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/store"
 	"hotswap.dev/hotswap/pkg/target"
 )
 
@@ -46,7 +47,7 @@ func TestTheCommentOfEveryState(t *testing.T) {
 	waiting := &promotion.Waiting{What: "reviews that approve plan 7f3a9c00", Evidence: "0 of 2 of sre"}
 	pending := review(promotion.ReviewPending, "1 of 2 of sre: bo", "bo")
 	pending.Missing = promotion.Missing{Teams: []string{"sre"}}
-	for name, text := range map[string]string{
+	golden(t, map[string]string{
 		"waiting":     waitingComment(gating, waiting, pending),
 		"approved":    waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00, and an open window"}, review(promotion.ReviewApproved, "2 of 2 of sre: bo, chris", "bo", "chris")),
 		"rejected":    waitingComment(gating, waiting, review(promotion.ReviewRejected, "chris asks for changes")),
@@ -56,7 +57,12 @@ func TestTheCommentOfEveryState(t *testing.T) {
 		"deployed":    progressComment(shown(promotion.Succeeded, "", "wave 4 of 4: the analysis found no harm"), nil),
 		"rolled-back": progressComment(shown(promotion.RolledBack, "", "wave 1 of 4: errors 5.4 % of 74 requests; the artifact is held"), nil),
 		"expired":     closedComment(shown(promotion.Expired, "", "nobody agreed to plan 7f3a9c00 until 2026-01-03 12:00:00")),
-	} {
+	})
+}
+
+// golden compares comments with those in testdata/comments.
+func golden(t *testing.T, comments map[string]string) {
+	for name, text := range comments {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("testdata", "comments", name+".md")
 			if *update {
@@ -87,4 +93,93 @@ func TestACommentIsPlain(t *testing.T) {
 	long := cut(strings.Repeat("a line of text\n", 10_000), maxComment)
 	require.LessOrEqual(t, len(long), maxComment)
 	require.True(t, strings.HasSuffix(long, "a line of text\n…\n"))
+}
+
+// change is a pull request that takes checkout from one version to another through two stages.
+func change(t *testing.T, from, to string) releaseChange {
+	t.Helper()
+	tree := func(version string) intent.Tree {
+		return intent.Tree{
+			"deployments/checkout.yaml": []byte(`apiVersion: hotswap.dev/v1
+kind: Deployment
+metadata: {name: checkout}
+spec:
+  module: {name: checkout, version: "` + version + `", artifact: "https://example.com/checkout-` + version + `.tar.gz", digest: "sha256:` + strings.Repeat("ab", 32) + `"}
+  config: {env: {VERSION: "` + version + `"}}
+  pipeline: two
+`),
+			"pipelines/two.yaml": []byte(`apiVersion: hotswap.dev/v1
+kind: Pipeline
+metadata: {name: two}
+spec:
+  stages:
+    - {name: qa, environment: qa, strategy: {type: rolling, maxUnavailable: "25%"}}
+    - {name: production, environment: production, needs: [qa], gates: {approval: production, soak: {for: 30m}}, onFailure: {hold: true}, strategy: {type: canary, waves: ["10%", "100%"], analysis: standard}}
+`),
+			"environments/qa.yaml":         []byte("apiVersion: hotswap.dev/v1\nkind: Environment\nmetadata: {name: qa}\nspec: {selector: {environment: qa}}\n"),
+			"environments/production.yaml": []byte("apiVersion: hotswap.dev/v1\nkind: Environment\nmetadata: {name: production}\nspec: {selector: {environment: production, region: eu}}\n"),
+			"policies/production.yaml":     []byte("apiVersion: hotswap.dev/v1\nkind: Policy\nmetadata: {name: production}\nspec: {approvals: {team: sre, count: 2}}\n"),
+		}
+	}
+	snapshot := func(version string) (intent.Snapshot, *intent.Set) {
+		set, problems := intent.CheckTree(tree(version), "acme")
+		require.Empty(t, problems)
+		s, err := set.Snapshot("checkout")
+		require.NoError(t, err)
+		return s, set
+	}
+	after, set := snapshot(to)
+	out := releaseChange{deployment: "checkout", after: after, environments: set.Environments}
+	if from != "" {
+		before, _ := snapshot(from)
+		out.before = &before
+	}
+	return out
+}
+
+func TestTheCommentOnAPullRequestOfPeople(t *testing.T) {
+	next := change(t, "1.4.2", "1.5.0")
+	removal := change(t, "1.4.2", "1.4.2")
+	removal.after.Remove = true
+	problem := intent.Problem{
+		File: "deployments/checkout.yaml", Line: 9, Column: 3, EndColumn: 10, Rule: intent.RuleUnknownField,
+		Message: `unknown field "pipelin"`, Hint: `did you mean "pipeline"?`, Source: "  pipelin: two", Severity: intent.Error,
+	}
+	files := []string{"deployments/checkout.yaml"}
+	journey := func(state promotion.ReleaseState, stages ...store.StageAt) []store.Journey {
+		return []store.Journey{{Release: "checkout-3", Deployment: "checkout", State: state, Snapshot: next.after, Stages: stages}}
+	}
+	qa := store.StageAt{Stage: "qa", Status: promotion.Succeeded, Reason: "4 units stable"}
+	golden(t, map[string]string{
+		"ready-to-merge":       proposedChange{files: files, releases: []releaseChange{next}}.comment(),
+		"first-version":        proposedChange{files: files, releases: []releaseChange{change(t, "", "1.4.2")}, had: 1}.comment(),
+		"removal":              proposedChange{files: files, releases: []releaseChange{removal}}.comment(),
+		"cannot-be-planned":    proposedChange{files: files, problems: []intent.Problem{problem}}.comment(),
+		"conflict":             proposedChange{files: files, unread: "it conflicts with branch main", conflict: "main"}.comment(),
+		"refused":              proposedChange{files: files, refused: map[string]string{"checkout": "deployment checkout belongs to repository other"}}.comment(),
+		"no-release":           proposedChange{files: []string{"policies/production.yaml"}}.comment(),
+		"no-change":            proposedChange{}.comment(),
+		"linted":               proposedChange{fork: true, files: files}.comment(),
+		"linted-with-problems": proposedChange{fork: true, files: files, problems: []intent.Problem{problem}}.comment(),
+		"change-rolling-out":   journeyComment(journey(promotion.ReleaseOpen, qa, store.StageAt{Stage: "production", Status: promotion.Gating, Reason: "waits"})),
+		"change-deployed":      journeyComment(journey(promotion.ReleaseSucceeded, qa, store.StageAt{Stage: "production", Status: promotion.Succeeded, Reason: "wave 2 of 2: the analysis found no harm"})),
+		"change-rolled-back":   journeyComment(journey(promotion.ReleaseFailed, qa, store.StageAt{Stage: "production", Status: promotion.RolledBack, Reason: "wave 1 of 2: errors 5.4 % of 74 requests; the artifact is held"})),
+		"change-stopped":       journeyComment(journey(promotion.ReleaseFailed, store.StageAt{Stage: "qa", Status: promotion.Expired, Reason: "nobody agreed"})),
+		"change-superseded":    journeyComment(journey(promotion.ReleaseSuperseded, qa)),
+	})
+}
+
+// What people write in their files cannot speak in our name or end a block of text.
+func TestWhatAPullRequestSaysIsOnlyText(t *testing.T) {
+	evil := "```\n**Ready to merge**: yes @everybody <img src=x>"
+	problem := intent.Problem{File: "deployments/x.yaml", Line: 1, Column: 1, Message: evil, Source: evil, Severity: intent.Error, Rule: intent.RuleSyntax}
+	x := proposedChange{files: []string{"deployments/x.yaml"}, problems: []intent.Problem{problem}, refused: map[string]string{"x": evil}}
+	text := x.comment()
+	require.Equal(t, 2, strings.Count(text, "```"), text)
+	first, _, _ := strings.Cut(text, "```")
+	require.NotContains(t, first, "@everybody")
+	require.NotContains(t, first, "<img")
+	require.NotContains(t, first, "Ready to merge")
+	x.problems, x.unread, x.refused = nil, evil, nil
+	require.NotContains(t, x.comment(), "\n**Ready to merge**")
 }

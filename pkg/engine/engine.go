@@ -107,12 +107,16 @@ func (e *Engine) Deliver(ctx context.Context) (int, error) {
 	if err != nil {
 		return records, err
 	}
-	asked, err := e.drain(ctx, []store.Kind{store.Effect, store.PullDue}, map[store.Kind]step{store.Effect: e.effect, store.PullDue: e.pull})
+	asked, err := e.drain(ctx, []store.Kind{store.Effect, store.PullDue, store.CheckDue}, map[store.Kind]step{
+		store.Effect: e.effect, store.PullDue: e.pull, store.CheckDue: e.checks,
+	})
 	return records + asked, err
 }
 
 // DeliverKinds are the kinds of work that [Engine.Deliver] does.
-func DeliverKinds() []store.Kind { return []store.Kind{store.Record, store.Effect, store.PullDue} }
+func DeliverKinds() []store.Kind {
+	return []store.Kind{store.Record, store.Effect, store.PullDue, store.CheckDue}
+}
 
 // Leases of the kinds of work, where [Options] say nothing. The shorter they
 // are, the sooner somebody takes over from a function that died.

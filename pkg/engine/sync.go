@@ -64,7 +64,8 @@ func (e *Engine) read(ctx context.Context, repo *gitrepo.Repository, r store.Rep
 			return store.Sync{}, err
 		}
 	}
-	d := &reader{engine: e, repo: repo, at: r, forced: forced, decoded: map[string]intent.File{}, environments: map[string]intent.Environment{}, policies: map[string]intent.Policy{}}
+	d := e.reader(repo, r)
+	d.forced = forced
 	if err := d.base(ctx); err != nil {
 		return store.Sync{}, err
 	}
@@ -103,6 +104,13 @@ type reader struct {
 	// needs those of its own commit, even if a later one breaks them.
 	environments map[string]intent.Environment
 	policies     map[string]intent.Policy // the same, of policies
+}
+
+func (e *Engine) reader(repo *gitrepo.Repository, at store.RepositoryState) *reader {
+	return &reader{
+		engine: e, repo: repo, at: at, decoded: map[string]intent.File{},
+		environments: map[string]intent.Environment{}, policies: map[string]intent.Policy{},
+	}
 }
 
 // A version is what a commit says.
@@ -392,7 +400,7 @@ func (d *reader) row(c gitrepo.Commit, action, name, reason string) {
 
 func (d *reader) status(c gitrepo.Commit, ok bool, description, detail string) {
 	d.sync.Statuses = append(d.sync.Statuses, store.CommitStatus{
-		Commit: c.SHA, Context: "hotswap/validate", OK: ok, Description: description, Detail: detail,
+		Commit: c.SHA, Context: store.ValidateContext, OK: ok, Description: description, Detail: detail,
 	})
 }
 

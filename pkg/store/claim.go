@@ -24,6 +24,7 @@ const (
 	Record     Kind = "record"     // records of a repository to be written to Git
 	Effect     Kind = "effect"     // something to be done to the outside
 	PullDue    Kind = "pull"       // the promotion pull request of a slot to be brought up to date
+	CheckDue   Kind = "check"      // pull requests of people to be checked
 )
 
 // A Claim is a leased due row. Fence is what every write of the work that was

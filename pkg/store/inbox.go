@@ -131,10 +131,12 @@ func (s *Store) Settle(ctx context.Context, c Claim, d Delivery, to Settlement) 
 		b.Queue("UPDATE inbox SET state = $4, note = $5 WHERE (tenant, source, delivery) = ($1, $2, $3)", d.Tenant, d.Source, d.ID, state, to.Note)
 		if to.Sync != "" {
 			b.Queue(pokeOne, d.Tenant, Repository, to.Sync)
-			b.Queue(pokeOne, d.Tenant, Record, to.Sync) // it may have been the records' branch
+			b.Queue(pokeOne, d.Tenant, Record, to.Sync)   // it may have been the records' branch
+			b.Queue(pokeOne, d.Tenant, CheckDue, to.Sync) // or that of a pull request
 		}
 		if to.Pull.Number != 0 {
 			b.Queue(pokePull, d.Tenant, to.Pull.Repository, to.Pull.Number)
+			b.Queue(pokeOne, d.Tenant, CheckDue, to.Pull.Repository)
 		}
 		if to.Rows != nil {
 			if err := s.queueRowsOnce(b, to.Rows(at)); err != nil {

@@ -104,10 +104,13 @@ type NewRelease struct {
 	Digest     string
 }
 
+// ValidateContext is the name of the status that says whether a commit's intents are valid.
+const ValidateContext = "hotswap/validate"
+
 // A CommitStatus is what HotSwap says about a commit.
 type CommitStatus struct {
 	Commit      string    `json:"commit"`
-	Context     string    `json:"context"` // "hotswap/validate"
+	Context     string    `json:"context"` // [ValidateContext]
 	OK          bool      `json:"ok"`
 	Description string    `json:"description"` // one line
 	Detail      string    `json:"detail,omitempty"`
@@ -146,6 +149,7 @@ func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sy
 		if err := s.queueRows(b, y.Rows); err != nil {
 			return err
 		}
+		b.Queue(pokeOne, r.Tenant, CheckDue, r.Name) // pull requests come to be onto another commit
 		c.rest(b, y.Wake)
 		return send(ctx, tx, b)
 	})

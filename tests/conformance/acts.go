@@ -210,16 +210,16 @@ func testStatus(t *testing.T, lab Lab) {
 	}
 	set(forge.StatusPending, "looking")
 	set(forge.StatusPending, "looking")
-	require.Equal(t, 1, lab.Statuses(t, s.repo, s.head))
+	require.Len(t, lab.Statuses(t, s.repo, s.head), 1)
 	set(forge.StatusSuccess, "looking")
 	set(forge.StatusPending, "looking")
-	require.Equal(t, 3, lab.Statuses(t, s.repo, s.head), "what it said before the last is not what it says")
+	require.Len(t, lab.Statuses(t, s.repo, s.head), 3, "what it said before the last is not what it says")
 	long := strings.Repeat("ü", 200)
 	set(forge.StatusFailure, long)
 	set(forge.StatusFailure, long)
-	require.Equal(t, 4, lab.Statuses(t, s.repo, s.head))
+	require.Len(t, lab.Statuses(t, s.repo, s.head), 4)
 	require.NoError(t, s.forge.Status(t.Context(), s.repo, s.head, forge.Status{Context: "hotswap/plan", State: forge.StatusError, Description: "x"}))
-	require.Equal(t, 5, lab.Statuses(t, s.repo, s.head))
+	require.Len(t, lab.Statuses(t, s.repo, s.head), 5)
 	require.Error(t, s.forge.Status(t.Context(), s.repo, strings.Repeat("1", 40), forge.Status{Context: "x", State: forge.StatusError}))
 }
 

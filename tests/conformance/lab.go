@@ -43,7 +43,7 @@ type Lab interface {
 	// Push adds a commit to a branch as a person, who is its author and committer too,
 	// and returns it. The branch is made from from when it is not there.
 	Push(t *testing.T, repo, branch, from string, by approval.Account) string
-	// Write is Push of these files, by path.
+	// Write is Push of these files, by path. An empty one is removed.
 	Write(t *testing.T, repo, branch, from string, files map[string]string, by approval.Account) string
 	// ForcePush replaces what a branch brings by another commit on from.
 	ForcePush(t *testing.T, repo, branch, from string, by approval.Account) string
@@ -66,8 +66,8 @@ type Lab interface {
 
 	// Comments are the texts of all comments, oldest first.
 	Comments(t *testing.T, repo string, number int64) []string
-	// Statuses is how often a status was written to a commit, repetitions included.
-	Statuses(t *testing.T, repo, commit string) int
+	// Statuses are all that were ever written to a commit, oldest first: "context state description".
+	Statuses(t *testing.T, repo, commit string) []string
 	// Requests is how often somebody was asked for a review.
 	Requests(t *testing.T, repo string, number int64) int
 	// Body is what people read in a pull request.

@@ -129,6 +129,10 @@ func (l *Lab) commit(t *testing.T, repo, parent string, files map[string]string,
 	}
 	names := slices.Sorted(maps.Keys(files))
 	for _, name := range names {
+		if files[name] == "" {
+			l.gitIn(t, repo, index, "", by, "rm", "--cached", "--quiet", name)
+			continue
+		}
 		blob := l.git(t, repo, files[name], by, "hash-object", "-w", "--stdin")
 		l.gitIn(t, repo, index, "", by, "update-index", "--add", "--cacheinfo", "100644,"+blob+","+name)
 	}
@@ -299,11 +303,14 @@ func (l *Lab) Comments(t *testing.T, repo string, number int64) []string {
 }
 
 // Statuses implements [conformance.Lab].
-func (l *Lab) Statuses(t *testing.T, repo, commit string) int {
+func (l *Lab) Statuses(t *testing.T, repo, commit string) (out []string) {
 	t.Helper()
 	all, err := l.store.ForgeStatuses(t.Context(), owner, l.name(repo), commit)
 	require.NoError(t, err)
-	return len(all)
+	for _, s := range all {
+		out = append(out, fmt.Sprintf("%s %s %s", s.Context, s.State, s.Description))
+	}
+	return out
 }
 
 // Requests implements [conformance.Lab].

@@ -2,6 +2,7 @@ package gitealab
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -288,6 +289,9 @@ func (l *Lab) Write(t *testing.T, repo, branch, from string, files map[string]st
 		for _, f := range tree.Tree {
 			if f.Path == path {
 				change["operation"], change["sha"] = "update", f.SHA
+				if text == "" {
+					change["operation"] = "delete"
+				}
 			}
 		}
 		changes = append(changes, change)
@@ -426,12 +430,20 @@ func (l *Lab) Comments(t *testing.T, repo string, number int64) []string {
 }
 
 // Statuses implements [conformance.Lab].
-func (l *Lab) Statuses(t *testing.T, repo, commit string) int {
+func (l *Lab) Statuses(t *testing.T, repo, commit string) (out []string) {
 	t.Helper()
-	header := l.do(t, "", http.MethodGet, "/repos/"+repo+"/statuses/"+commit, nil, nil)
-	n, err := strconv.Atoi(header.Get("X-Total-Count"))
-	require.NoError(t, err)
-	return n
+	type status struct {
+		ID                           int64
+		Context, Status, Description string
+	}
+	var all []status
+	header := l.do(t, "", http.MethodGet, "/repos/"+repo+"/statuses/"+commit+"?limit=50", nil, &all)
+	require.Equal(t, strconv.Itoa(len(all)), header.Get("X-Total-Count"))
+	slices.SortFunc(all, func(a, b status) int { return cmp.Compare(a.ID, b.ID) })
+	for _, s := range all {
+		out = append(out, fmt.Sprintf("%s %s %s", s.Context, s.Status, s.Description))
+	}
+	return out
 }
 
 // Requests implements [conformance.Lab].

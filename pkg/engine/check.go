@@ -1,0 +1,390 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"hotswap.dev/hotswap/pkg/approval"
+	"hotswap.dev/hotswap/pkg/forge"
+	"hotswap.dev/hotswap/pkg/gitrepo"
+	"hotswap.dev/hotswap/pkg/intent"
+	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/store"
+)
+
+// checkMarker finds our comment on a pull request of people again.
+const checkMarker = "validate"
+
+// Bounds of one look at the pull requests of a repository.
+const (
+	maxChecked   = 4   // looked at in full; the others are due at once
+	maxKnown     = 500 // remembered
+	maxChanges   = 20  // deployments that a comment shows
+	followMerged = 10 * time.Second
+	checkFailed  = 30 * time.Second // until a pull request that could not be read is looked at again
+)
+
+// lookTime dates the merges that are made to look at them, so that the same merge is the same commit. No branch has them.
+var lookTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// checks looks at the open pull requests for the branch of a repository, says what each would
+// do, and follows those that were merged until their releases have ended. It lists them at the
+// forge, so a webhook that was lost makes no difference. Nothing of a pull request is released,
+// and nothing of it decides: it is read as what might be merged.
+func (e *Engine) checks(ctx context.Context, c store.Claim) error {
+	st, err := e.store.LoadChecks(ctx, c)
+	if err != nil {
+		return err
+	}
+	later := st.Repository.Now.Add(e.options.Reconcile)
+	f, name, ok := e.forge(c.Tenant, c.ID)
+	if !ok || st.Repository.Synced == "" {
+		return e.store.Rest(ctx, c, later)
+	}
+	open, err := f.Pulls(ctx, name, forge.Filter{Base: st.Repository.Branch, State: approval.Open})
+	if err != nil {
+		return err
+	}
+	k := &checker{engine: e, forge: f, name: name, step: st, wake: later}
+	if err := k.branch(ctx); err != nil {
+		return err
+	}
+	for _, l := range open {
+		k.open(ctx, l)
+	}
+	for _, known := range st.Known {
+		if known.Number != 0 && !slices.ContainsFunc(open, func(l forge.Listed) bool { return l.Number == known.Number }) {
+			k.gone(ctx, known)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return e.store.SaveChecks(ctx, c, st, k.now, k.statuses, k.wake)
+}
+
+// A checker does one look.
+type checker struct {
+	engine   *Engine
+	forge    forge.Forge
+	name     string // of the repository at the forge
+	step     store.CheckStep
+	checked  int
+	now      []store.Check // what is known after it
+	statuses []store.CommitStatus
+	wake     time.Time
+}
+
+func (k *checker) again(in time.Duration) {
+	if at := k.step.Repository.Now.Add(in); at.Before(k.wake) {
+		k.wake = at
+	}
+}
+
+func (k *checker) known(number int64) store.Check {
+	for _, known := range k.step.Known {
+		if known.Number == number {
+			return known
+		}
+	}
+	return store.Check{Number: number}
+}
+
+// branch tells the status of the commit that was synced last.
+func (k *checker) branch(ctx context.Context) error {
+	known, status := k.known(0), k.step.Status
+	if status != nil && known.Head != status.Commit {
+		if err := k.status(ctx, *status); err != nil && !lasting(err) {
+			return err
+		}
+		known = store.Check{Head: status.Commit, Against: status.Commit}
+	}
+	k.now = append(k.now, known)
+	return nil
+}
+
+// status tells a status to the forge. It is what a branch protection can require.
+func (k *checker) status(ctx context.Context, s store.CommitStatus) error {
+	state := forge.StatusSuccess
+	if !s.OK {
+		state = forge.StatusFailure
+	}
+	return k.forge.Status(ctx, k.name, s.Commit, forge.Status{Context: s.Context, State: state, Description: s.Description})
+}
+
+// open looks at an open pull request that is another one than when it was looked at last. What
+// cannot be read now does not keep the others from it.
+func (k *checker) open(ctx context.Context, l forge.Listed) {
+	known := k.known(l.Number)
+	next := store.Check{Number: l.Number, Head: l.Head, Against: k.step.Repository.Synced, Told: known.Told}
+	if next == known {
+		k.now = append(k.now, known)
+		return
+	}
+	if len(k.now) >= maxKnown { // those after it have their turn when others have ended
+		return
+	}
+	if k.checked++; k.checked > maxChecked || late(ctx) {
+		k.again(0)
+	} else if err := k.check(ctx, l, &next); err != nil {
+		slog.WarnContext(ctx, "pull request not checked", "repository", k.name, "number", l.Number, "err", err)
+		k.again(checkFailed)
+	} else {
+		k.now = append(k.now, next)
+		return
+	}
+	if known.Head != "" {
+		k.now = append(k.now, known)
+	}
+}
+
+// check says what a pull request would do.
+func (k *checker) check(ctx context.Context, l forge.Listed, next *store.Check) error {
+	x, err := k.read(ctx, l)
+	if err != nil {
+		return err
+	}
+	status := store.CommitStatus{Commit: l.Head, Context: store.ValidateContext, OK: x.ok(), Description: x.summary(), Detail: texts(x.problems, x.refused)}
+	if len(x.files) > 0 || next.Told {
+		if err := k.forge.Comment(ctx, k.name, l.Number, checkMarker, x.comment()); err != nil {
+			return err
+		}
+		next.Told = true
+	}
+	if err := k.status(ctx, status); err != nil {
+		return err
+	}
+	if !l.Fork {
+		k.statuses = append(k.statuses, status)
+	}
+	return nil
+}
+
+// read reads what a pull request would change: what the branch would be, merged with it. Of a
+// fork only its own files are read, and nothing of ours is said.
+func (k *checker) read(ctx context.Context, l forge.Listed) (proposedChange, error) {
+	r := k.step.Repository
+	repo, err := k.engine.open(r.Tenant, r.Name)
+	if err != nil {
+		return proposedChange{}, err
+	}
+	if remote, ok := k.engine.remote(r.Tenant, r.Name); ok {
+		if err := repo.FetchPulls(ctx, remote, l.Number); err != nil {
+			return proposedChange{}, err
+		}
+		tip, err := repo.PullTip(ctx, l.Number)
+		if err == nil && tip != l.Head {
+			err = forge.ErrMoving
+		}
+		if err != nil {
+			return proposedChange{}, err
+		}
+	}
+	d := k.engine.reader(repo, r)
+	x := proposedChange{fork: l.Fork, head: l.Head}
+	if l.Fork {
+		d.at.Synced = ""
+		now, problems, err := d.load(ctx, l.Head)
+		if unreadable(err) {
+			x.unread = "its intents cannot be read: " + err.Error()
+			return x, nil
+		}
+		x.problems, x.files = problems, slices.Sorted(maps.Keys(now.blobs))
+		return x, err
+	}
+	if err := d.base(ctx); err != nil {
+		return x, err
+	}
+	merged, err := repo.Join(ctx, gitrepo.Join{Base: r.Synced, Head: l.Head, Name: "HotSwap", Email: recordEmail, Message: "a look\n", At: lookTime})
+	if errors.Is(err, gitrepo.ErrMergeConflict) {
+		x.unread, x.conflict, x.files = "it conflicts with branch "+r.Branch, r.Branch, []string{""}
+		return x, nil
+	}
+	if err != nil {
+		return x, err
+	}
+	return x, d.proposed(ctx, merged, &x)
+}
+
+// proposed compares what a commit says with what was synced last.
+func (d *reader) proposed(ctx context.Context, sha string, x *proposedChange) error {
+	before := d.before
+	now, problems, err := d.load(ctx, sha)
+	if unreadable(err) {
+		x.unread, x.files = "its intents cannot be read: "+err.Error(), []string{""}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for name := range union(before.blobs, now.blobs) {
+		if before.blobs[name] != now.blobs[name] {
+			x.files = append(x.files, name)
+		}
+	}
+	slices.Sort(x.files)
+	_, had, err := d.load(ctx, d.at.Synced)
+	if err != nil && !unreadable(err) {
+		return err
+	}
+	x.problems, x.had = fresh(problems, had)
+	_, refused, err := d.changes(ctx, gitrepo.Commit{SHA: sha}, now)
+	if err != nil {
+		return err
+	}
+	x.refused = refused
+	for _, rel := range d.sync.Releases {
+		c := releaseChange{deployment: rel.Deployment, after: rel.Snapshot, environments: now.set.Environments}
+		if before.set != nil {
+			if s, err := before.set.Snapshot(rel.Deployment); err == nil {
+				c.before = &s
+			}
+		}
+		x.releases = append(x.releases, c)
+	}
+	return nil
+}
+
+// fresh are the problems that the branch does not have already, and how many it has: whoever mends one file need
+// not mend all.
+func fresh(problems, had []intent.Problem) (out []intent.Problem, known int) {
+	said := map[string]bool{}
+	for _, p := range had {
+		said[p.String()] = true
+	}
+	for _, p := range problems {
+		if said[p.String()] {
+			known++
+		} else {
+			out = append(out, p)
+		}
+	}
+	return out, known
+}
+
+// union is every key of both.
+func union(a, b map[string]string) map[string]bool {
+	out := map[string]bool{}
+	for k := range a {
+		out[k] = true
+	}
+	for k := range b {
+		out[k] = true
+	}
+	return out
+}
+
+// gone follows a pull request that is open no more: its comment tells how its releases go.
+func (k *checker) gone(ctx context.Context, known store.Check) {
+	err := k.follow(ctx, &known)
+	switch {
+	case errors.Is(err, errEnded), errors.Is(err, forge.ErrNotFound):
+	case err != nil:
+		slog.WarnContext(ctx, "merged pull request not followed", "repository", k.name, "number", known.Number, "err", err)
+		k.again(checkFailed)
+		k.now = append(k.now, known)
+	default:
+		k.again(followMerged)
+		k.now = append(k.now, known)
+	}
+}
+
+// errEnded: there is nothing more to tell.
+var errEnded = errors.New("it has ended")
+
+func (k *checker) follow(ctx context.Context, known *store.Check) error {
+	if !known.Told {
+		return errEnded
+	}
+	if known.Merge == "" {
+		p, err := k.forge.Pull(ctx, k.name, known.Number)
+		if err != nil {
+			return err
+		}
+		if p.State != approval.Merged || p.Base != k.step.Repository.Branch {
+			return errEnded // closed, or for another branch by now; opened again, it is looked at again
+		}
+		known.Merge = p.Merge
+	}
+	journeys, err := k.engine.store.Journeys(ctx, k.step.Repository.Tenant, k.step.Repository.Name, known.Merge)
+	if err != nil {
+		return err
+	}
+	if len(journeys) == 0 {
+		return k.unreleased(ctx, known)
+	}
+	if err := k.forge.Comment(ctx, k.name, known.Number, checkMarker, journeyComment(journeys)); err != nil {
+		return err
+	}
+	for _, j := range journeys {
+		if j.State == promotion.ReleaseOpen {
+			return nil
+		}
+	}
+	return errEnded
+}
+
+// unreleased ends the story of a merge that released nothing, once it is known that it did not.
+func (k *checker) unreleased(ctx context.Context, known *store.Check) error {
+	r := k.step.Repository
+	repo, err := k.engine.fetch(ctx, r.Tenant, r.Name, r.Branch)
+	if err != nil {
+		return err
+	}
+	synced, err := repo.Ancestor(ctx, known.Merge, r.Synced)
+	if err != nil || !synced {
+		return err
+	}
+	return errEnded
+}
+
+// A proposedChange is what a pull request would do.
+type proposedChange struct {
+	fork     bool
+	head     string
+	files    []string // that it changes
+	unread   string   // why nothing can be said; empty: it can
+	conflict string   // branch that it conflicts with, if it does
+	problems []intent.Problem
+	had      int // problems that the branch has already
+	refused  map[string]string
+	releases []releaseChange
+}
+
+// A releaseChange is a release that a merge would make.
+type releaseChange struct {
+	deployment   string
+	before       *intent.Snapshot // as the branch has it; nil: not yet, or not valid
+	after        intent.Snapshot
+	environments map[string]intent.Environment
+}
+
+func (x proposedChange) ok() bool {
+	return x.unread == "" && !intent.HasErrors(x.problems) && len(x.refused) == 0
+}
+
+// summary is the one line of the status.
+func (x proposedChange) summary() string {
+	switch {
+	case x.unread != "":
+		return x.unread
+	case !x.ok():
+		n := len(x.refused)
+		for _, p := range x.problems {
+			if p.Severity == intent.Error {
+				n++
+			}
+		}
+		return count(n, "problem") + "; nothing of this is released as it is"
+	case x.fork:
+		return "linted: no problems"
+	case len(x.files) == 0:
+		return "no intent is changed"
+	default:
+		return "valid; a merge releases " + count(len(x.releases), "deployment")
+	}
+}

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hotswap.dev/hotswap/pkg/intent"
+	"hotswap.dev/hotswap/pkg/promotion"
+)
+
+// A Check is what was told on a pull request of people. Number 0 is the branch itself.
+type Check struct {
+	Number  int64
+	Head    string // commit that was looked at
+	Against string // commit of the branch that it was merged onto for that
+	Told    bool   // there is a comment of ours
+	Merge   string // commit that it was merged as; empty: it is open
+}
+
+// A CheckStep is what one look at the pull requests of a repository is done on.
+type CheckStep struct {
+	Repository RepositoryState
+	Known      []Check
+	Status     *CommitStatus // of the commit that was synced last; nil: none yet
+}
+
+// KeepChecks makes the pull requests of a repository due for ever. It is for those that have a forge.
+func (s *Store) KeepChecks(ctx context.Context, tenant, repository string) error {
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, addDue, tenant, CheckDue, repository)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("keep checks of %s: %w", repository, err)
+	}
+	return nil
+}
+
+// LoadChecks returns what was told on the pull requests of a claimed repository.
+func (s *Store) LoadChecks(ctx context.Context, c Claim) (st CheckStep, err error) {
+	if st.Repository, err = s.LoadRepository(ctx, c.Tenant, c.ID); err != nil {
+		return st, err
+	}
+	err = s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue("SELECT number, head, against, told, merge FROM pull_checks WHERE (tenant, repository) = ($1, $2) ORDER BY number", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+			st.Known, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Check])
+			return err
+		})
+		b.Queue("SELECT commit, context, state = 'success', description, detail, at FROM statuses WHERE (tenant, repository, commit, context) = ($1, $2, $3, $4)",
+			c.Tenant, c.ID, st.Repository.Synced, ValidateContext).Query(func(rows pgx.Rows) error {
+			return maybe(rows, func() error {
+				st.Status = &CommitStatus{}
+				return rows.Scan(&st.Status.Commit, &st.Status.Context, &st.Status.OK, &st.Status.Description, &st.Status.Detail, &st.Status.At)
+			})
+		})
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return st, fmt.Errorf("load checks of %s: %w", c.ID, err)
+	}
+	return st, nil
+}
+
+// SaveChecks stores what is told on the pull requests of a repository now: all that is known of them.
+func (s *Store) SaveChecks(ctx context.Context, c Claim, st CheckStep, now []Check, statuses []CommitStatus, wake time.Time) error {
+	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue("DELETE FROM pull_checks WHERE (tenant, repository) = ($1, $2)", c.Tenant, c.ID)
+		for _, k := range now {
+			b.Queue("INSERT INTO pull_checks (tenant, repository, number, head, against, told, merge) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+				c.Tenant, c.ID, k.Number, k.Head, k.Against, k.Told, k.Merge)
+		}
+		for _, status := range statuses {
+			queueStatus(b, st.Repository, status)
+		}
+		c.rest(b, wake)
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return fmt.Errorf("save checks of %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// A Journey is how far a release has come.
+type Journey struct {
+	Release    string
+	Deployment string
+	State      promotion.ReleaseState
+	Snapshot   intent.Snapshot
+	Stages     []StageAt // that have begun, by name
+}
+
+// A StageAt is the newest attempt of a release in a stage.
+type StageAt struct {
+	Stage  string
+	Status promotion.Status
+	Reason string
+}
+
+// Journeys returns the releases that a commit made, by deployment.
+func (s *Store) Journeys(ctx context.Context, tenant, repository, commit string) (out []Journey, err error) {
+	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue("SELECT id, deployment, state, snapshot FROM releases WHERE (tenant, repository, commit) = ($1, $2, $3) ORDER BY deployment", tenant, repository, commit).Query(func(rows pgx.Rows) error {
+			var j Journey
+			_, err := pgx.ForEachRow(rows, []any{&j.Release, &j.Deployment, &j.State, &j.Snapshot}, func() error {
+				out = append(out, j)
+				j = Journey{}
+				return nil
+			})
+			return err
+		})
+		b.Queue(`SELECT DISTINCT ON (p.release, p.stage) p.release, p.stage, p.status, p.reason FROM releases r
+			JOIN promotions p ON (p.tenant, p.release) = (r.tenant, r.id) AND p.kind <> 'restore'
+			WHERE (r.tenant, r.repository, r.commit) = ($1, $2, $3) ORDER BY p.release, p.stage, p.attempt DESC`, tenant, repository, commit).Query(func(rows pgx.Rows) error {
+			var release string
+			var at StageAt
+			_, err := pgx.ForEachRow(rows, []any{&release, &at.Stage, &at.Status, &at.Reason}, func() error {
+				for i := range out {
+					if out[i].Release == release {
+						out[i].Stages = append(out[i].Stages, at)
+					}
+				}
+				return nil
+			})
+			return err
+		})
+		return send(ctx, tx, b)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("releases of commit %.12s: %w", commit, err)
+	}
+	return out, nil
+}
