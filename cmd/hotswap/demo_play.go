@@ -171,11 +171,21 @@ func (d *demo) told(ctx context.Context, live, version string, tell func(what, d
 		tell("pushed", "commit "+commit[:12]+" by admin", "")
 		return d.watch(ctx, commit, tell)
 	}
-	number, commit, err := d.propose(ctx, fmt.Sprintf("checkout %s → %s", live, version), version)
+	l, err := d.propose(ctx, fmt.Sprintf("checkout %s → %s", live, version), version)
 	if err != nil {
 		return "", err
 	}
-	d.say("\nPull request #%d \"checkout %s → %s\"", number, live, version)
+	d.say("\nPull request #%d \"checkout %s → %s\"", l.Number, live, version)
+	tell("opened", fmt.Sprintf("by ann, commit %.12s", l.Head), "")
+	lines, err := d.checked(ctx, l.Number)
+	if err != nil {
+		return "", err
+	}
+	says(tell, l.Number, lines)
+	commit, err := d.merge(ctx, l)
+	if err != nil {
+		return "", err
+	}
 	tell("merged", fmt.Sprintf("by ann, as commit %.12s", commit), "")
 	return d.watch(ctx, commit, tell)
 }

@@ -67,33 +67,63 @@ func (d *demo) startPeople(ctx context.Context) error {
 	return nil
 }
 
-// propose brings a version to main by a pull request, and answers the commit that merged it.
-func (d *demo) propose(ctx context.Context, title, version string) (number int64, commit string, err error) {
+// propose opens a pull request that brings a version to main.
+func (d *demo) propose(ctx context.Context, title, version string) (forge.Listed, error) {
 	p := d.parts.people
 	branch := "checkout-" + version
 	for _, args := range [][]string{{"fetch", "-q", "origin", "main"}, {"checkout", "-q", "-B", branch, "FETCH_HEAD"}} {
 		if _, err := d.git(ctx, args...); err != nil {
-			return 0, "", err
+			return forge.Listed{}, err
 		}
 	}
 	if err := d.commit(ctx, version); err != nil {
-		return 0, "", err
+		return forge.Listed{}, err
 	}
 	for _, args := range [][]string{{"push", "-q", "-f", "origin", branch}, {"checkout", "-q", "main"}} {
 		if _, err := d.git(ctx, args...); err != nil {
-			return 0, "", err
+			return forge.Listed{}, err
 		}
 	}
-	l, err := p.forge.Open(ctx, p.at.full(), forge.PullRequest{HeadRef: branch, Base: "main", Title: title}, p.ann)
+	return p.forge.Open(ctx, p.at.full(), forge.PullRequest{HeadRef: branch, Base: "main", Title: title}, p.ann)
+}
+
+// checked waits until HotSwap has said what a pull request would do, and answers its first two lines.
+func (d *demo) checked(ctx context.Context, number int64) (says []string, err error) {
+	p := d.parts.people
+	err = waitFor(ctx, fmt.Sprintf("a word on pull request #%d", number), d.path("logs"), func(ctx context.Context) bool {
+		s, err := p.forge.Show(ctx, p.at.full(), number)
+		if err != nil {
+			return false
+		}
+		for _, c := range s.Comments {
+			if c.By.Login == builtin.Own {
+				says = firstLines(c.Body)
+			}
+		}
+		return len(says) > 0
+	})
+	return says, err
+}
+
+// merge merges a pull request as ann, and answers the commit.
+func (d *demo) merge(ctx context.Context, l forge.Listed) (string, error) {
+	p := d.parts.people
+	commit, err := p.forge.MergeBy(ctx, p.at.full(), l.Number, forge.Merge{ExpectedHead: l.Head}, p.ann)
 	if err != nil {
-		return 0, "", err
-	}
-	commit, err = p.forge.MergeBy(ctx, p.at.full(), l.Number, forge.Merge{ExpectedHead: l.Head}, p.ann)
-	if err != nil {
-		return 0, "", err
+		return "", err
 	}
 	_, err = d.git(ctx, "pull", "-q", "--ff-only", "origin", "main")
-	return l.Number, commit, err
+	return commit, err
+}
+
+// firstLines are the two lines of a comment of ours that people read first, without markup.
+func firstLines(body string) []string {
+	lines := strings.SplitN(strings.TrimSpace(forge.Unmarked(body)), "\n", 3)
+	lines = lines[:min(2, len(lines))]
+	for i := range lines {
+		lines[i] = oneLine(strings.NewReplacer("**", "", "`", "").Replace(lines[i]))
+	}
+	return lines
 }
 
 // review plays the reviewers: what a promotion pull request waits for is told first, and
@@ -126,6 +156,16 @@ func (w *watcher) review(ctx context.Context) error {
 		w.tell(environment, fmt.Sprintf("%s approves pull request #%d at %.8s", who.Login, l.Number, pull.Head), "")
 	}
 	return nil
+}
+
+// says tells the first lines of a comment.
+func says(tell func(what, detail, result string), number int64, lines []string) {
+	for i, line := range lines {
+		if i == 0 {
+			line = fmt.Sprintf("#%d says %s", number, line)
+		}
+		tell("", "  "+line, "")
+	}
 }
 
 // environmentOf is the environment that a promotion pull request is for.
@@ -161,8 +201,8 @@ func (w *watcher) comment(ctx context.Context, number int64) error {
 		if c.By.Login != builtin.Own {
 			continue
 		}
-		lines := strings.SplitN(strings.TrimSpace(forge.Unmarked(c.Body)), "\n", 3)
-		text := oneLine(strings.Join(lines[:min(2, len(lines))], " "))
+		lines := firstLines(c.Body)
+		text := strings.Join(lines, " ")
 		before, seen := w.comments[number]
 		w.comments[number] = text
 		if before == text || !seen && s.State != approval.Open { // of a release before
@@ -172,12 +212,7 @@ func (w *watcher) comment(ctx context.Context, number int64) error {
 			w.asked = fmt.Sprint(number)
 			w.tell(environmentOf(forge.Listed{HeadRef: s.HeadRef}), fmt.Sprintf("promotion pull request #%d \"%s\"", number, oneLine(s.Title)), "waiting")
 		}
-		for i, line := range lines[:min(2, len(lines))] {
-			if i == 0 {
-				line = fmt.Sprintf("#%d says %s", number, line)
-			}
-			w.tell("", "  "+oneLine(strings.NewReplacer("**", "", "`", "").Replace(line)), "")
-		}
+		says(w.tell, number, lines)
 	}
 	return nil
 }

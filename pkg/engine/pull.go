@@ -107,7 +107,7 @@ func (e *Engine) pull(ctx context.Context, c store.Claim) error {
 	if err != nil { // people must be told why their promotion waits
 		k.unread(err)
 	}
-	return e.store.SavePull(ctx, c, st, k.pull, k.rows, again)
+	return e.store.SavePull(ctx, c, st, k.pull, again)
 }
 
 // errNoForge: there can be no pull requests.
@@ -133,7 +133,6 @@ type keeper struct {
 	repo   string // name at the forge
 	step   store.PullStep
 	pull   store.Pull // as it becomes
-	rows   []audit.Row
 }
 
 func (k *keeper) keep(ctx context.Context) error {
@@ -204,7 +203,9 @@ func (k *keeper) looked(ctx context.Context) (bool, error) {
 	p, err := k.forge.Pull(ctx, k.repo, k.pull.Number)
 	switch {
 	case errors.Is(err, forge.ErrNotFound):
-		k.row("pull.gone", fmt.Sprintf("pull request %d is gone; another one is opened", k.pull.Number))
+		if err := k.tell(ctx, "pull.gone", "", fmt.Sprintf("pull request %d is gone; another one is opened", k.pull.Number)); err != nil {
+			return false, err
+		}
 		k.pull.Number = 0
 		return false, nil
 	case err != nil:
@@ -217,19 +218,22 @@ func (k *keeper) looked(ctx context.Context) (bool, error) {
 	case p.State == approval.Merged && p.Head == k.pull.Head:
 		return k.mergedBySomebody(ctx, p)
 	case p.State == approval.Merged:
-		k.row("pull.merged-with-more", fmt.Sprintf("pull request %d was merged with commit %.12s on it, which is not ours; another one is opened", p.Number, p.Head))
+		if err := k.tell(ctx, "pull.merged-with-more", p.Head, fmt.Sprintf("pull request %d was merged with commit %.12s on it, which is not ours; another one is opened", p.Number, p.Head)); err != nil {
+			return false, err
+		}
 		k.pull.Number = 0
 		return false, nil
 	case p.Base != record.Branch:
-		k.row("pull.retargeted", fmt.Sprintf("pull request %d was set onto branch %s; it is closed and another one is opened", p.Number, p.Base))
+		if err := k.tell(ctx, "pull.retargeted", p.Base, fmt.Sprintf("pull request %d was set onto branch %s; it is closed and another one is opened", p.Number, p.Base)); err != nil {
+			return false, err
+		}
 		if err := k.forge.Close(ctx, k.repo, p.Number); err != nil {
 			return false, err
 		}
 		k.pull.Number = 0
 		return false, nil
 	case p.Head != k.pull.Head:
-		k.row("pull.head-moved", fmt.Sprintf("somebody moved the head of pull request %d to %.12s; it is set back", p.Number, p.Head))
-		return false, nil
+		return false, k.tell(ctx, "pull.head-moved", p.Head, fmt.Sprintf("somebody moved the head of pull request %d to %.12s; it is set back", p.Number, p.Head))
 	}
 	stale, err := k.stale(ctx)
 	if stale || err != nil {
@@ -460,12 +464,15 @@ func (k *keeper) unread(err error) {
 	}
 }
 
-// row takes down what somebody did to the pull request, once for each of its heads.
-func (k *keeper) row(action, reason string) {
+// tell writes an audit row before what was found is put right: whoever dies in between must not leave it right and
+// untold. To is what somebody did it to, so that the same is told once.
+func (k *keeper) tell(ctx context.Context, action, to, reason string) error {
 	place := k.step.Place.Environment + "/" + k.step.Place.Deployment
-	k.rows = append(k.rows, audit.Row{
-		ID: fmt.Sprintf("pull/%s/%d/%s/%s", place, k.pull.Number, action, k.pull.Head), Tenant: k.step.Tenant, At: k.step.Now, Actor: deliverer,
-		Action: action, Subject: "slot " + place, Reason: reason,
-		Attributes: map[string]string{"environment": k.step.Place.Environment, "deployment": k.step.Place.Deployment, "promotion": k.pull.Promotion},
+	return k.engine.store.Record(ctx, k.step.Tenant, func(time.Time) []audit.Row {
+		return []audit.Row{{
+			ID: fmt.Sprintf("pull/%s/%d/%s/%s/%s", place, k.pull.Number, action, k.pull.Head, to), Tenant: k.step.Tenant, At: k.step.Now, Actor: deliverer,
+			Action: action, Subject: "slot " + place, Reason: reason,
+			Attributes: map[string]string{"environment": k.step.Place.Environment, "deployment": k.step.Place.Deployment, "promotion": k.pull.Promotion},
+		}}
 	})
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/record"
@@ -170,7 +169,7 @@ func maybe(rows pgx.Rows, scan func() error) error {
 
 // SavePull stores the pull request of a slot, and wakes the promotion that it is for: what
 // the reviews come to was read just now. [ErrLost] when somebody else stored it meanwhile.
-func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, rows []audit.Row, wake time.Time) error {
+func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, wake time.Time) error {
 	err := s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
 		b.Queue("INSERT INTO pulls (tenant, environment, deployment, repository) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -182,9 +181,6 @@ func (s *Store) SavePull(ctx context.Context, c Claim, st PullStep, p Pull, rows
 			orNull(p.Proposal), p.Asked, p.MergedPromotion, p.MergedNumber, orNull(p.Review)).Exec(changesOne)
 		if p.Promotion != "" {
 			b.Queue(pokeOne, c.Tenant, Promotion, p.Promotion)
-		}
-		if err := s.queueRowsOnce(b, rows); err != nil {
-			return err
 		}
 		c.rest(b, wake)
 		switch {

@@ -155,9 +155,9 @@ func TestThePullRequestOfASlotIsStoredOnceAndWakesItsPromotion(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, st.Pull)
 	p := store.Pull{Repository: "deploy", Promotion: "p1", Plan: "plan-1", Number: 3, URL: "http://x/3", Head: headSHA, Proposal: &record.Record{Environment: "qa", Deployment: "d1"}}
-	require.NoError(t, b.store.SavePull(t.Context(), c, st, p, nil, time.Now().Add(time.Hour)))
+	require.NoError(t, b.store.SavePull(t.Context(), c, st, p, time.Now().Add(time.Hour)))
 	require.Equal(t, 1, ask[int](b, "SELECT pokes::int FROM due WHERE kind = 'promotion'"))
-	require.ErrorIs(t, b.store.SavePull(t.Context(), c, st, p, nil, time.Now()), store.ErrLost, "somebody stored it meanwhile")
+	require.ErrorIs(t, b.store.SavePull(t.Context(), c, st, p, time.Now()), store.ErrLost, "somebody stored it meanwhile")
 
 	for i, number := range []int64{3, 4} {
 		d := store.Delivery{Tenant: tenant, Source: "gitea", ID: fmt.Sprint("d", i), Repository: "deploy", Event: "pull_request", Headers: map[string]string{}, Body: []byte("{}"), Digest: []byte{byte(i)}}

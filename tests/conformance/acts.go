@@ -58,6 +58,11 @@ func testMergedByPerson(t *testing.T, lab Lab) {
 	made, err := s.merge(s.head)
 	require.ErrorIs(t, err, forge.ErrMerged)
 	require.Equal(t, p.Merge, made)
+	lab.Push(t, s.repo, "feature", "main", writer)
+	after := s.pull()
+	require.Equal(t, s.head, after.Head, "where the branch goes then is not of it")
+	require.Equal(t, approval.Merged, after.State)
+	require.Equal(t, ids(p.Committers), ids(after.Committers))
 }
 
 func testConflict(t *testing.T, lab Lab) {

@@ -127,7 +127,32 @@ func (g *Gitea) pull(ctx context.Context, path string, number int64) (*pull, err
 	if p.Number != number {
 		return nil, fmt.Errorf("%w: another pull request", forge.ErrMalformed)
 	}
+	if *p.Merged {
+		return &p, g.mergedHead(ctx, path, &p)
+	}
 	return &p, nil
+}
+
+// mergedHead sets the head to what was merged. Gitea shows where the branch is now, which may have gone on since;
+// the reference of the pull request stays.
+func (g *Gitea) mergedHead(ctx context.Context, path string, p *pull) error {
+	name := "refs/pull/" + strconv.FormatInt(p.Number, 10) + "/head"
+	var refs []struct {
+		Ref    string `json:"ref"`
+		Object struct {
+			SHA string `json:"sha"`
+		} `json:"object"`
+	}
+	if err := g.get(ctx, path+"/git/"+name, nil, &refs); err != nil {
+		return fmt.Errorf("head: %w", err)
+	}
+	for _, r := range refs {
+		if r.Ref == name && commitForm.MatchString(r.Object.SHA) {
+			p.Head.SHA = r.Object.SHA
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: a merged pull request without its head", forge.ErrMalformed)
 }
 
 // judgeable reads all that belongs to a pull request.
