@@ -97,6 +97,7 @@ func TestTwoReviewsTakeAVersionToProduction(t *testing.T) {
 	w.review(0, number, "chris", "--request-changes")
 	require.Contains(t, w.promotion("checkout-2/production/promote-1", "rejected"), "chris asks for changes")
 	require.Equal(t, "1.4.2", answers(address))
+	require.Contains(t, w.data(0, "doctor"), "nothing that is due is left undone")
 	w.verified()
 	w.audit("account.added", "pull.reviewed", "promotion.approved", "promotion.recorded", "promotion.rejected")
 }
