@@ -6,10 +6,10 @@ ARGS  ?=
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench test-crash test-forge test-shuffle simulate simulate-postgres fuzz
+.PHONY: help build demo test check bench test-crash test-forge test-forge-attacks test-shuffle simulate simulate-postgres fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/hotswap
 	@tests/need.sh go
@@ -33,9 +33,13 @@ test-crash: ## cut every round trip of a release, and catch the mutants (two hou
 	@tests/need.sh go git postgres
 	HOTSWAP_CRASH=full $(GO) test -count=1 -timeout 180m -v ./tests/crash/...
 
-test-forge: ## what every forge adapter must do, on a real Gitea that is built and started here (minutes, the first time)
-	@tests/need.sh go git cc
-	HOTSWAP_FORGE=gitea $(GO) test -count=1 -timeout 40m -v ./tests/conformance/... ./tests/attack/...
+test-forge: ## on a real Gitea, built and started here: what every adapter must do, and a push to production with two people (9 minutes)
+	@tests/need.sh go git cc postgres
+	HOTSWAP_FORGE=gitea $(GO) test -count=1 -p 1 -timeout 30m -v -run 'TestGitea|TestTheGateOpens/gitea|TestPullRequestsAreChecked/gitea' ./tests/conformance ./tests/attack
+
+test-forge-attacks: ## on a real Gitea: every attack, lost and late calls, shuffled histories (half an hour)
+	@tests/need.sh go git cc postgres
+	HOTSWAP_FORGE=gitea $(GO) test -count=1 -timeout 80m -v -run 'TestEveryWay/gitea|TestAnyCall/gitea|TestShuffled/gitea' ./tests/attack
 
 test-shuffle: ## 1000 histories whose webhooks are lost, doubled, late and out of order (SHUFFLES=n for another number)
 	@tests/need.sh go git postgres

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/approval"
@@ -13,6 +14,7 @@ import (
 	"hotswap.dev/hotswap/pkg/gitrepo"
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
+	"hotswap.dev/hotswap/pkg/record"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
@@ -61,10 +63,31 @@ func (e *Engine) checks(ctx context.Context, c store.Claim) error {
 			k.gone(ctx, known)
 		}
 	}
+	if err := k.strays(ctx); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return e.store.SaveChecks(ctx, c, st, k.now, k.statuses, k.wake)
+}
+
+// strays closes promotion pull requests that nobody keeps: somebody asked for one, and the forge opened it when it
+// was another's turn. A young one may be about to be stored.
+func (k *checker) strays(ctx context.Context) error {
+	open, err := k.forge.Pulls(ctx, k.name, forge.Filter{Base: record.Branch, State: approval.Open})
+	if err != nil {
+		return err
+	}
+	for _, l := range open {
+		if !strings.HasPrefix(l.HeadRef, promoteFolder) || l.Fork || slices.Contains(k.step.Living, l.Number) || k.step.Repository.Now.Sub(l.UpdatedAt) < lateWrites {
+			continue
+		}
+		if err := k.forge.Close(ctx, k.name, l.Number); err != nil && !errors.Is(err, forge.ErrMerged) && !errors.Is(err, forge.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // A checker does one look.
@@ -321,7 +344,9 @@ func (k *checker) follow(ctx context.Context, known *store.Check) error {
 		return err
 	}
 	for _, j := range journeys {
-		if j.State == promotion.ReleaseOpen {
+		if j.State == promotion.ReleaseOpen || slices.ContainsFunc(j.Stages, func(at store.StageAt) bool {
+			return at.Ended == nil || k.step.Repository.Now.Sub(*at.Ended) < lateWrites
+		}) {
 			return nil
 		}
 	}

@@ -24,7 +24,7 @@ import (
 
 // Options bound what one call does. Zero values mean the defaults.
 type Options struct {
-	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 12 s to read a repository, 16 s to ask a forge
+	Lease       time.Duration // of a claim; a step's deadline is half of it. Default 5 s, 12 s to read a repository, 30 s to ask a forge
 	Batch       int           // claims at once; default 8
 	Concurrency int           // steps side by side; default 2, as many as a function has connections
 	Reconcile   time.Duration // how often a branch is looked at when no webhook comes; default 60 s
@@ -121,7 +121,7 @@ func DeliverKinds() []store.Kind {
 // Leases of the kinds of work, where [Options] say nothing. The shorter they
 // are, the sooner somebody takes over from a function that died.
 const (
-	forgeLease   = 16 * time.Second // a forge is asked a dozen questions
+	forgeLease   = 30 * time.Second // a forge is asked a dozen questions, and a merge may take seconds
 	readLease    = 12 * time.Second // a repository is read from Git, or written
 	advanceLease = 5 * time.Second  // a few statements
 )

@@ -330,9 +330,12 @@ func (k *keeper) path() string {
 	return record.Record{Environment: k.step.Place.Environment, Deployment: k.step.Place.Deployment}.Path()
 }
 
+// promoteFolder is what the branches of promotion pull requests begin with.
+const promoteFolder = "hotswap/promote/"
+
 // branch is where the head of the slot's pull request lies.
 func (k *keeper) branch() string {
-	return "hotswap/promote/" + k.step.Place.Environment + "/" + k.step.Place.Deployment
+	return promoteFolder + k.step.Place.Environment + "/" + k.step.Place.Deployment
 }
 
 // propose makes the commit that a review of the pull request is a review of: the slot's
@@ -431,6 +434,10 @@ func (k *keeper) judge(ctx context.Context, p approval.Pull) error {
 	return nil
 }
 
+// lateWrites is how late what somebody asked of a forge, who lost the lease since, may still be done there. Until then
+// what was told is looked at again.
+const lateWrites = time.Minute
+
 // follow tells on the merged pull request how its promotion goes on.
 func (k *keeper) follow(ctx context.Context) error {
 	if k.step.Merged == nil || k.pull.MergedNumber == 0 {
@@ -439,7 +446,7 @@ func (k *keeper) follow(ctx context.Context) error {
 	if err := k.say(ctx, k.pull.MergedNumber, progressComment(*k.step.Merged, k.step.Then)); err != nil {
 		return err
 	}
-	if k.step.Merged.Status.Final() {
+	if m := k.step.Merged; m.Status.Final() && k.step.Now.Sub(m.Since) >= lateWrites {
 		k.pull.MergedPromotion, k.pull.MergedNumber = "", 0
 	}
 	return nil

@@ -25,6 +25,7 @@ type CheckStep struct {
 	Repository RepositoryState
 	Known      []Check
 	Status     *CommitStatus // of the commit that was synced last; nil: none yet
+	Living     []int64       // numbers of the promotion pull requests that there are to be
 }
 
 // KeepChecks makes the pull requests of a repository due for ever. It is for those that have a forge.
@@ -56,6 +57,10 @@ func (s *Store) LoadChecks(ctx context.Context, c Claim) (st CheckStep, err erro
 				st.Status = &CommitStatus{}
 				return rows.Scan(&st.Status.Commit, &st.Status.Context, &st.Status.OK, &st.Status.Description, &st.Status.Detail, &st.Status.At)
 			})
+		})
+		b.Queue("SELECT number FROM pulls WHERE (tenant, repository) = ($1, $2) AND number <> 0", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+			st.Living, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+			return err
 		})
 		return send(ctx, tx, b)
 	})
@@ -100,6 +105,7 @@ type StageAt struct {
 	Stage  string
 	Status promotion.Status
 	Reason string
+	Ended  *time.Time // nil: it has not
 }
 
 // Journeys returns the releases that a commit made, by deployment.
@@ -115,17 +121,18 @@ func (s *Store) Journeys(ctx context.Context, tenant, repository, commit string)
 			})
 			return err
 		})
-		b.Queue(`SELECT DISTINCT ON (p.release, p.stage) p.release, p.stage, p.status, p.reason FROM releases r
+		b.Queue(`SELECT DISTINCT ON (p.release, p.stage) p.release, p.stage, p.status, p.reason, p.finished_at FROM releases r
 			JOIN promotions p ON (p.tenant, p.release) = (r.tenant, r.id) AND p.kind <> 'restore'
 			WHERE (r.tenant, r.repository, r.commit) = ($1, $2, $3) ORDER BY p.release, p.stage, p.attempt DESC`, tenant, repository, commit).Query(func(rows pgx.Rows) error {
 			var release string
 			var at StageAt
-			_, err := pgx.ForEachRow(rows, []any{&release, &at.Stage, &at.Status, &at.Reason}, func() error {
+			_, err := pgx.ForEachRow(rows, []any{&release, &at.Stage, &at.Status, &at.Reason, &at.Ended}, func() error {
 				for i := range out {
 					if out[i].Release == release {
 						out[i].Stages = append(out[i].Stages, at)
 					}
 				}
+				at.Ended = nil
 				return nil
 			})
 			return err

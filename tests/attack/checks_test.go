@@ -78,6 +78,8 @@ func checked(t *testing.T, lab conformance.Lab) {
 			w.settle()
 			require.Equal(t, "1.4.2", w.runs())
 			require.Contains(t, p.says(), "**Deployed**: `checkout 1.4.2`.\n**Next**: nothing.\n")
+			w.exec("UPDATE promotions SET finished_at = finished_at - interval '2 minutes'")
+			w.settle()
 			require.Equal(t, "0", w.ask("SELECT count(*)::text FROM pull_checks WHERE number <> 0"), "it is followed no more")
 			tip := w.tip("main")
 			require.Equal(t, []string{"hotswap/validate success 1 intent valid, 1 released"}, lab.Statuses(t, w.repo, tip), "the branch says it too")

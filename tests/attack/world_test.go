@@ -37,6 +37,7 @@ type world struct {
 	super  *pgx.Conn
 	store  *store.Store
 	engine *engine.Engine
+	beside *engine.Engine // works for the same repository, and nobody meddles with its forge
 	keys   audit.Keys
 	forge  *meddler
 	repo   string // at the forge
@@ -65,16 +66,20 @@ func newWorld(t *testing.T, lab conformance.Lab) *world {
 	w.repo = lab.Repository(t)
 	_, w.name, _ = strings.Cut(w.repo, "/")
 	git, remote := lab.Git(t, w.repo)
-	w.engine = engine.New(st, func(string, string) (*gitrepo.Repository, error) { return git, nil }, engine.Options{
-		Sign: sign, Concurrency: 1, // what happens between two calls, happens between those two
-		Forges: func(string, string) (forge.Forge, string, bool) { return w.forge, w.repo, true },
-		Remotes: func(string, string) (gitrepo.Remote, bool) {
-			if remote == nil {
-				return gitrepo.Remote{}, false
-			}
-			return *remote, true
-		},
-	})
+	work := func(f func() forge.Forge) *engine.Engine {
+		return engine.New(st, func(string, string) (*gitrepo.Repository, error) { return git, nil }, engine.Options{
+			Sign: sign, Concurrency: 1, // what happens between two calls, happens between those two
+			Forges: func(string, string) (forge.Forge, string, bool) { return f(), w.repo, true },
+			Remotes: func(string, string) (gitrepo.Remote, bool) {
+				if remote == nil {
+					return gitrepo.Remote{}, false
+				}
+				return *remote, true
+			},
+		})
+	}
+	w.engine = work(func() forge.Forge { return w.forge })
+	w.beside = work(lab.Forge)
 	w.super, err = pgx.Connect(t.Context(), db.AdminDSN())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.super.Close(context.Background()) })
@@ -215,15 +220,18 @@ func (w *world) first(rules string) {
 }
 
 // turn does everything once, whether it is due or not: people and webhooks need not wake it.
-func (w *world) turn() {
+func (w *world) turn() { w.turnOf(w.engine) }
+
+// turnOf is a turn of one of the engines; what another has claimed, it takes over.
+func (w *world) turnOf(e *engine.Engine) {
 	w.t.Helper()
 	w.turns++
 	w.exec("UPDATE due SET wake_at = now(), lease_until = NULL")
 	w.obey()
 	for _, do := range []func() (int, error){
-		func() (int, error) { return w.engine.Validate(w.t.Context()) },
-		func() (int, error) { return w.engine.Advance(w.t.Context()) },
-		func() (int, error) { return w.engine.Deliver(w.t.Context()) },
+		func() (int, error) { return e.Validate(w.t.Context()) },
+		func() (int, error) { return e.Advance(w.t.Context()) },
+		func() (int, error) { return e.Deliver(w.t.Context()) },
 	} {
 		_, err := do()
 		require.NoError(w.t, err)
