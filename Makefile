@@ -35,7 +35,7 @@ test-crash: ## cut every round trip of a release, and catch the mutants (two hou
 
 test-forge: ## on a real Gitea, built and started here: what every adapter must do, and a push to production with two people (9 minutes)
 	@tests/need.sh go git cc postgres
-	HOTSWAP_FORGE=gitea $(GO) test -count=1 -p 1 -timeout 30m -v -run 'TestGitea|TestTheGateOpens/gitea|TestPullRequestsAreChecked/gitea' ./tests/conformance ./tests/attack
+	HOTSWAP_FORGE=gitea $(GO) test -count=1 -p 1 -timeout 30m -v -run 'TestGitea|TestTheGateOpens/gitea|TestPullRequestsAreChecked/gitea|TestAChangeOnGitea' ./tests/conformance ./tests/attack ./tests/e2e
 
 test-forge-attacks: ## on a real Gitea: every attack, lost and late calls, shuffled histories (half an hour)
 	@tests/need.sh go git cc postgres

@@ -41,18 +41,18 @@ the gate would open, else with 5.`,
 		if err := output.check(); err != nil {
 			return err
 		}
-		return withForge(c, *data, func(ctx context.Context, s speaker) error {
-			if err := s.may(ctx, auth.PullRead, "promotion "+args[0]); err != nil {
+		return withJudge(c, *data, func(ctx context.Context, in *installation, e *engine.Engine) error {
+			if err := in.may(ctx, auth.PullRead, "promotion "+args[0]); err != nil {
 				return err
 			}
-			r, err := s.engine().Simulate(ctx, s.Tenant, args[0], *with)
+			r, err := e.Simulate(ctx, in.Tenant, args[0], *with)
 			if errors.Is(err, store.ErrNotFound) {
 				return fmt.Errorf("%w; list what there is with: hotswap status, and hotswap account list", err)
 			}
 			if err != nil {
 				return err
 			}
-			if err := writeJudgement(s.out, output.value, r); err != nil {
+			if err := writeJudgement(in.out, output.value, r); err != nil {
 				return err
 			}
 			if r.State != approval.Yes {
@@ -62,6 +62,20 @@ the gate would open, else with 5.`,
 		})
 	}
 	return c
+}
+
+// withJudge opens whatever forge an installation works with, to judge by it.
+func withJudge(c *cobra.Command, data string, fn func(ctx context.Context, in *installation, e *engine.Engine) error) error {
+	return withInstallation(c, data, func(ctx context.Context, in *installation) error {
+		if in.Gitea == nil {
+			return withForge(c, data, func(ctx context.Context, s speaker) error { return fn(ctx, s.installation, s.engine()) })
+		}
+		g, err := openGitea(in.dir, *in.Gitea, in.Tenant)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, in, engine.New(in.store, g.open, g.options()))
+	})
 }
 
 // engine judges by this forge.

@@ -250,6 +250,10 @@ func (d *doctor) repository(ctx context.Context, in *installation) {
 
 func (d *doctor) forge(ctx context.Context, in *installation) {
 	d.part = "forge"
+	if in.Gitea != nil {
+		d.foreign(ctx, in)
+		return
+	}
 	own, err := in.store.Account(ctx, in.Tenant, builtin.Own)
 	if err != nil {
 		d.bad(warning, "the built-in forge has no account of ours", err.Error(), "hotswap serve makes it", "docs/how-to/reviews.md")
@@ -263,6 +267,27 @@ func (d *doctor) forge(ctx context.Context, in *installation) {
 		d.bad(ill, "our account may only "+string(p)+" in "+in.Repository, "it merges promotion pull requests", "restart hotswap serve, which puts it right", "docs/how-to/reviews.md")
 	default:
 		d.ok("account %s administers %s", own.Login, in.Repository)
+	}
+}
+
+// foreign asks the Gitea that is worked with.
+func (d *doctor) foreign(ctx context.Context, in *installation) {
+	const see = "docs/how-to/gitea.md"
+	g, err := openGitea(in.dir, *in.Gitea, in.Tenant)
+	if err != nil {
+		d.bad(ill, "the forge cannot be opened", err.Error(), "restart hotswap serve when that is mended", see)
+		return
+	}
+	r, err := g.Repository(ctx, g.at.Repository)
+	switch {
+	case err != nil:
+		d.bad(ill, g.at.URL+" does not tell of "+g.at.Repository, err.Error(), "look whether it runs, and whether the token in secrets/"+giteaToken+" is still good", see)
+	case r.Own != approval.Admin:
+		d.bad(ill, "our account may only "+string(r.Own)+" in "+g.at.Repository, "what reviewers may do there cannot be asked", "make it an administrator of the repository", see)
+	case r.Archived:
+		d.bad(ill, g.at.Repository+" is archived", "nothing can be merged there", "unarchive it", see)
+	default:
+		d.ok("our account administers %s at %s", g.at.Repository, g.at.URL)
 	}
 }
 

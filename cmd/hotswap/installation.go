@@ -28,6 +28,8 @@ type serveFile struct {
 	Tenant     string `json:"tenant"`
 	Repository string `json:"repository"`
 	PID        int    `json:"pid"`
+
+	Gitea *giteaAt `json:"gitea,omitempty"` // that is worked with; nil: the built-in forge
 }
 
 // serveFileName is where it lies in the data folder.
@@ -36,6 +38,7 @@ const serveFileName = "serve.json"
 // An installation is a data folder opened by a local command.
 type installation struct {
 	serveFile
+	dir        platform.DataDir
 	store      *store.Store
 	secrets    platform.Secrets
 	authorizer *auth.Authorizer
@@ -81,6 +84,7 @@ func openInstallation(ctx context.Context, data string) (*installation, error) {
 	if err != nil {
 		return nil, exitError{exitAuth, err}
 	}
+	in.dir = dir
 	if in.secrets, err = dir.LoadSecrets(); err != nil {
 		return nil, exitError{exitAuth, err}
 	}

@@ -43,6 +43,9 @@ type speaker struct {
 // withForge opens the forge of a data folder to read it.
 func withForge(c *cobra.Command, data string, fn func(ctx context.Context, s speaker) error) error {
 	return withInstallation(c, data, func(ctx context.Context, in *installation) error {
+		if in.Gitea != nil {
+			return usagef("pull requests, accounts and branches are those of %s/%s: use its pages", strings.TrimSuffix(in.Gitea.URL, "/"), in.Gitea.Repository)
+		}
 		dir, err := platform.OpenDataDir(data)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,9 @@ type serveOptions struct {
 	tick        time.Duration
 	reconcile   time.Duration
 	metrics     map[string]string // URL by name
+	gitea       giteaAt           // without URL: the built-in forge
+	branch      string            // empty: the default one
+	public      string            // URL
 	verbose     bool
 }
 
@@ -56,11 +60,21 @@ folder. Secrets are made at the first start and lie in DATA/secrets, readable by
 
 A URL file holds one line, a PostgreSQL URL or keyword string. The database URL is of the role
 hotswap_app. The migrate URL, of a role that may create roles and tables, is needed when the
-schema is not current.`,
+schema is not current.
+
+With --gitea-url it works for a repository of a Gitea server instead of its own Git server. The token
+of HotSwap's own account there, an administrator of the repository, lies in DATA/secrets/gitea-token.`,
 		Example: "  hotswap serve --data /var/lib/hotswap --listen 127.0.0.1:7080\n" +
-			"  hotswap serve --data /var/lib/hotswap --database-url-file db.url --migrate-url-file admin.url",
+			"  hotswap serve --data /var/lib/hotswap --database-url-file db.url --migrate-url-file admin.url\n" +
+			"  hotswap serve --data /var/lib/hotswap --gitea-url https://git.example.com --gitea-repository acme/deploy --public-url https://hotswap.example.com",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if o.gitea.URL != "" || o.gitea.Repository != "" {
+				if err := o.gitea.check(); err != nil {
+					return err
+				}
+				o.repository = o.gitea.name()
+			}
 			level := slog.LevelInfo
 			if o.verbose {
 				level = slog.LevelDebug
@@ -74,6 +88,11 @@ schema is not current.`,
 	f.StringVar(&o.listen, "listen", "127.0.0.1:7080", "address to listen on; when its port is taken, the next free one is")
 	f.StringVar(&o.tenant, "tenant", "default", "tenant that the repository belongs to")
 	f.StringVar(&o.repository, "repository", "deploy", "name of the repository with the intents")
+	f.StringVar(&o.gitea.URL, "gitea-url", "", "Gitea server to work with, instead of the built-in Git server and forge")
+	f.StringVar(&o.gitea.Repository, "gitea-repository", "", "repository with the intents there, OWNER/NAME")
+	f.Int64SliceVar(&o.gitea.Bots, "gitea-bots", nil, "numbers of accounts there that are bots: their reviews never count")
+	f.StringVar(&o.branch, "branch", "", "branch to release from (default: the repository's default branch, or main)")
+	f.StringVar(&o.public, "public-url", "", "where Gitea reaches this server, for its webhook")
 	f.StringVar(&o.databaseURL, "database-url-file", "", "file with the URL of an existing PostgreSQL database")
 	f.StringVar(&o.migrateURL, "migrate-url-file", "", "file with the URL of a role that may change its schema")
 	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
@@ -149,6 +168,49 @@ type server struct {
 func (s *server) prepare(ctx context.Context) error {
 	o := s.options
 	authorizer := auth.NewAuthorizer(s.store)
+	sign, err := gitrepo.SSHSigner(s.secrets.Audit.Private())
+	if err != nil {
+		return err
+	}
+	sources, err := metricSources(o.metrics)
+	if err != nil {
+		return err
+	}
+	with := s.embedded
+	if o.gitea.URL != "" {
+		with = s.gitea
+	}
+	eo, err := with(ctx, authorizer)
+	if err != nil {
+		return err
+	}
+	if err := s.store.KeepChecks(ctx, o.tenant, o.repository); err != nil {
+		return err
+	}
+	eo.Concurrency, eo.Reconcile, eo.Sign, eo.Metrics = 4, o.reconcile, sign, sources
+	e := engine.New(s.store, s.opener, eo)
+	local, err := secret.OpenLocal(s.dir.Path("secrets", "local"))
+	if err != nil {
+		return err
+	}
+	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
+	all := functions.All(functions.Deps{
+		Store: s.store, Engine: e, Authorizer: authorizer, Secrets: local,
+		Tokens: auth.NewTokens(s.secrets.Tokens.Private(), nil, time.Now),
+		Hooks:  s.hooks, Hint: hint,
+	})
+	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
+	served := http.NotFoundHandler() // a foreign forge serves its repositories itself
+	if s.git != nil {
+		served = http.StripPrefix("/git", s.git)
+	}
+	s.gateway = platform.Gateway(all, served)
+	return nil
+}
+
+// embedded is the Git server and the forge of this process.
+func (s *server) embedded(ctx context.Context, authorizer *auth.Authorizer) (engine.Options, error) {
+	o := s.options
 	at := forgeAt{
 		store: s.store, tenant: o.tenant, repository: o.repository, url: s.url, webhook: s.secrets.Webhook,
 		open: func(name string) (*gitrepo.Repository, error) { return s.opener(o.tenant, name) },
@@ -161,50 +223,40 @@ func (s *server) prepare(ctx context.Context) error {
 		Log:          slog.Default(),
 	})
 	if err != nil {
-		return err
+		return engine.Options{}, err
 	}
 	s.git, s.opener = git, s.repositories()
 	if _, err := git.CreateRepository(ctx, at.full()); err != nil && !errors.Is(err, platform.ErrRepositoryExists) {
-		return err
+		return engine.Options{}, err
 	}
-	if err := s.store.AddRepository(ctx, o.tenant, o.repository, "main"); err != nil {
-		return err
+	if err := s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, "main")); err != nil {
+		return engine.Options{}, err
 	}
 	builtinForge, err := openForge(ctx, at)
 	if err != nil {
-		return err
-	}
-	if err := s.store.KeepChecks(ctx, o.tenant, o.repository); err != nil {
-		return err
+		return engine.Options{}, err
 	}
 	s.gate = gate{at: at, forge: builtinForge, authorizer: authorizer}
-	sign, err := gitrepo.SSHSigner(s.secrets.Audit.Private())
+	return engine.Options{Forges: func(tenant, repository string) (forge.Forge, string, bool) {
+		return builtinForge, at.full(), tenant == at.tenant && repository == at.repository
+	}}, nil
+}
+
+// gitea is a repository of a Gitea server, with a mirror in the data folder.
+func (s *server) gitea(ctx context.Context, _ *auth.Authorizer) (engine.Options, error) {
+	o := s.options
+	g, err := openGitea(s.dir, o.gitea, o.tenant)
 	if err != nil {
-		return err
+		return engine.Options{}, err
 	}
-	sources, err := metricSources(o.metrics)
-	if err != nil {
-		return err
-	}
-	e := engine.New(s.store, s.opener, engine.Options{
-		Concurrency: 4, Reconcile: o.reconcile, Sign: sign, Metrics: sources,
-		Forges: func(tenant, repository string) (forge.Forge, string, bool) {
-			return builtinForge, at.full(), tenant == at.tenant && repository == at.repository
-		},
+	r, err := g.greet(ctx, o.public, forge.Hook{
+		URL: strings.TrimSuffix(o.public, "/") + "/function/forge-webhook/" + o.tenant + "/" + o.repository, Secret: s.secrets.Webhook,
 	})
-	local, err := secret.OpenLocal(s.dir.Path("secrets", "local"))
 	if err != nil {
-		return err
+		return engine.Options{}, err
 	}
-	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
-	all := functions.All(functions.Deps{
-		Store: s.store, Engine: e, Authorizer: authorizer, Secrets: local,
-		Tokens: auth.NewTokens(s.secrets.Tokens.Private(), nil, time.Now),
-		Hooks:  s.hooks, Hint: hint,
-	})
-	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
-	s.gateway = platform.Gateway(all, http.StripPrefix("/git", git))
-	return nil
+	s.opener = g.open
+	return g.options(), s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, r.DefaultBranch))
 }
 
 // metricSources are the servers that analyses may name.
@@ -253,7 +305,7 @@ func (s *server) repositories() func(tenant, repository string) (*gitrepo.Reposi
 // announce tells other commands where the installation is, and the person what runs.
 func (s *server) announce(dsn string, out io.Writer) error {
 	raw, err := json.MarshalIndent(serveFile{
-		DSN: dsn, URL: s.url, Tenant: s.options.tenant, Repository: s.options.repository, PID: os.Getpid(),
+		DSN: dsn, URL: s.url, Tenant: s.options.tenant, Repository: s.options.repository, PID: os.Getpid(), Gitea: s.foreign(),
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -261,9 +313,21 @@ func (s *server) announce(dsn string, out io.Writer) error {
 	if err := s.dir.WriteFile(serveFileName, append(raw, '\n')); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "git        %s/git/%s/%s.git  (user admin, password in %s)\n", s.url, s.options.tenant, s.options.repository, s.dir.Path("secrets", "git-admin"))
+	if g := s.foreign(); g != nil {
+		fmt.Fprintf(out, "gitea      %s/%s\n", strings.TrimSuffix(g.URL, "/"), g.Repository)
+	} else {
+		fmt.Fprintf(out, "git        %s/git/%s/%s.git  (user admin, password in %s)\n", s.url, s.options.tenant, s.options.repository, s.dir.Path("secrets", "git-admin"))
+	}
 	fmt.Fprintf(out, "functions  %s/function/NAME/\n", s.url)
 	return nil
+}
+
+// foreign is the forge that is worked with instead of our own; nil: none.
+func (s *server) foreign() *giteaAt {
+	if s.options.gitea.URL == "" {
+		return nil
+	}
+	return &s.options.gitea
 }
 
 // serveEnd bounds how long requests under way may take to end.

@@ -18,14 +18,17 @@ func (w *world) team() {
 	}
 	w.data(0, "account", "join", "sre", "bo", "chris")
 	w.write("clone/policies/production.yaml", "apiVersion: hotswap.dev/v1\nkind: Policy\nmetadata: {name: production}\nspec: {approvals: {team: sre, count: 2}}\n")
-	w.write("clone/pipelines/one.yaml", `apiVersion: hotswap.dev/v1
+	w.write("clone/pipelines/one.yaml", reviewed)
+}
+
+// reviewed is a pipeline whose one stage opens by reviews.
+const reviewed = `apiVersion: hotswap.dev/v1
 kind: Pipeline
 metadata: {name: one}
 spec:
   stages:
     - {name: production, environment: production, gates: {approval: production}, strategy: {type: direct, deadline: 30s}}
-`)
-}
+`
 
 // A seenPull is what `hotswap pr show -o json` says.
 type seenPull struct {

@@ -63,18 +63,27 @@ type world struct {
 	dir   string
 	url   string
 	serve *process
+	// with are more arguments of serve.
+	with []string
+	// patience is how long something that must come may take.
+	patience time.Duration
 }
-
-const patience = 30 * time.Second
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, db: pgtest.New(t), dir: t.TempDir()}
+	w := newFolder(t)
+	w.startServe()
+	w.clone()
+	return w
+}
+
+// newFolder is a world in which nothing runs yet.
+func newFolder(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, db: pgtest.New(t), dir: t.TempDir(), patience: 30 * time.Second}
 	w.write("db.url", w.db.DSN("hotswap_app"))
 	w.write("admin.url", w.db.AdminDSN())
 	w.hotswap(0, "module", "keygen", w.path("release"))
-	w.startServe()
-	w.clone()
 	return w
 }
 
@@ -162,8 +171,10 @@ func (w *world) startServe() {
 		listen = freeAddress(w.t)
 		w.url = "http://" + listen
 	}
-	w.serve = w.spawn("serve", "serve", "--data", w.path("data"), "--listen", listen, "--tenant", "acme",
-		"--database-url-file", w.path("db.url"), "--migrate-url-file", w.path("admin.url"), "--tick", "500ms", "--reconcile", "1s")
+	w.serve = w.spawn("serve", append([]string{
+		"serve", "--data", w.path("data"), "--listen", listen, "--tenant", "acme",
+		"--database-url-file", w.path("db.url"), "--migrate-url-file", w.path("admin.url"), "--tick", "500ms", "--reconcile", "1s",
+	}, w.with...)...)
 	w.eventually("the platform answers", func() bool {
 		resp, err := http.Get(w.url + "/healthz")
 		if err != nil {
@@ -194,10 +205,10 @@ func freeAddress(t *testing.T) string {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	end := time.Now().Add(patience)
+	end := time.Now().Add(w.patience)
 	for !ok() {
 		if time.Now().After(end) {
-			w.t.Fatalf("not seen within %s: %s\n%s", patience, what, w.data(0, "status"))
+			w.t.Fatalf("not seen within %s: %s\n%s", w.patience, what, w.data(0, "status"))
 		}
 		select {
 		case err := <-w.serve.done:
@@ -236,12 +247,15 @@ spec:
   stages:
     - {name: production, environment: production, strategy: {type: direct, deadline: 30s}}
 `)
-	w.write("clone/environments/production.yaml", `apiVersion: hotswap.dev/v1
+	w.write("clone/environments/production.yaml", production)
+}
+
+// production is the environment of the world's node.
+const production = `apiVersion: hotswap.dev/v1
 kind: Environment
 metadata: {name: production}
 spec: {selector: {environment: production}}
-`)
-}
+`
 
 // An artifact is a packed and signed version of the sample module.
 type artifact struct{ version, url, digest, signature string }
