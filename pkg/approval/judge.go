@@ -116,6 +116,11 @@ func Judge(q Question) Result {
 	met := j.met(q.Policy.Approvals)
 	slices.Sort(j.counts)
 	r.Counts = slices.Compact(j.counts)
+	if met.ok {
+		if unknown := q.unlessPushed(voices, r.Counts); unknown != nil {
+			met = *unknown
+		}
+	}
 	switch {
 	case met.ok:
 		r.State, r.Says = Yes, met.says
@@ -129,6 +134,27 @@ func Judge(q Question) Result {
 		r.Says += "; " + ignored[0].Why
 	}
 	return r
+}
+
+// UnknownPusher is the login that a forge gives whoever brought a commit and whom it does not name.
+const UnknownPusher = "unknown pusher"
+
+// unlessPushed answers what is missing where it is not known who pushed a commit: any one of those who approve
+// may be that person, so the approvals must do without any one of them (R4). Nil: they do.
+func (q Question) unlessPushed(voices []voice, counts []string) *finding {
+	i := slices.IndexFunc(q.Excluded, func(x Exclusion) bool { return x.Account.ID == 0 && x.Account.Login == UnknownPusher })
+	if i < 0 || q.Policy.AllowAuthors {
+		return nil
+	}
+	for _, login := range counts {
+		others := slices.DeleteFunc(slices.Clone(voices), func(v voice) bool { return v.Login == login })
+		without := (&judging{question: q, voices: others}).met(q.Policy.Approvals)
+		if !without.ok {
+			without.says = fmt.Sprintf("the forge does not know who %s; it may be %s, and without that approval: %s", q.Excluded[i].Why, login, without.says)
+			return &without
+		}
+	}
+	return nil
 }
 
 // whole is a judgement about the pull request itself, where no review can count.

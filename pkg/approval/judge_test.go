@@ -67,6 +67,9 @@ func TestEveryKnownWayAroundAReviewIsClosed(t *testing.T) {
 		rule   Rule
 		says   string
 	}{
+		"R4 whoever pushed it is hidden, and may be one of the two": {func(q *Question) {
+			q.Excluded = append(q.Excluded, Exclusion{Account{Login: UnknownPusher}, "wrote or brought commit 0b31"})
+		}, Not, "", "the forge does not know who wrote or brought commit 0b31; it may be bo, and without that approval: 1 of 2 of sre: chris"},
 		"R1 the review is of an older commit (approved, then pushed)": {first(func(r *Review) { r.Commit = old }), Not, NotTheHead, "bo reviewed 51bd0200, the head is 7f3a9c00"},
 		"R1 the forge calls it stale":                                 {first(func(r *Review) { r.Stale = true }), Not, NotTheHead, "bo reviewed"},
 		"R1 the review is of no commit":                               {first(func(r *Review) { r.Commit = "" }), Not, NotTheHead, "bo reviewed nothing"},
@@ -175,6 +178,26 @@ func TestCodeOwnersThatCouldNotBeReadApproveNothing(t *testing.T) {
 	require.Equal(t, Unread, Judge(q).State)
 	q.Owners = []string{}
 	require.Equal(t, Not, Judge(q).State, "nobody owns it: nobody can approve it as an owner")
+}
+
+func TestAHiddenPusherCostsOneApproval(t *testing.T) {
+	hidden := func() Question {
+		q := control()
+		q.Excluded = append(q.Excluded, Exclusion{Account{Login: UnknownPusher}, "wrote or brought commit 0b31"})
+		return q
+	}
+	q := hidden()
+	r := Judge(q)
+	require.Equal(t, Not, r.State)
+	require.Equal(t, []string{"sre"}, r.Teams, "whose approval would help")
+	q.Pull.Reviews = append(q.Pull.Reviews, review(13, dana, Approved))
+	require.Equal(t, Yes, Judge(q).State, "whichever of the three it was, two others approved")
+	q = hidden()
+	q.Policy.AllowAuthors = true
+	require.Equal(t, Yes, Judge(q).State)
+	q = hidden()
+	q.Excluded[1].Account.Login = "Mallory <m@example.com>"
+	require.Equal(t, Yes, Judge(q).State, "who signed a commit and is nobody here approves nothing here")
 }
 
 func TestApprovalsByAPIFollowTheSameRules(t *testing.T) {

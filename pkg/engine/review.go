@@ -104,6 +104,9 @@ func (e *Engine) excluded(ctx context.Context, f forge.Forge, repo string, st st
 	}
 	var out []approval.Exclusion
 	for _, a := range slices.Concat([]approval.Account{p.Author}, p.Committers, p.Pushers) {
+		if a.ID == 0 {
+			continue // what counts is that the head is the commit that we made, whoever brought it there
+		}
 		out = append(out, approval.Exclusion{Account: a, Why: "changed the pull request"})
 	}
 	if a, ok := m.Accounts[strings.ToLower(st.Asker.Name)]; ok && st.Asker.Kind == audit.Person {

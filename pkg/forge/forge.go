@@ -71,7 +71,7 @@ type Standing interface {
 	// Origin are the accounts that took part in bringing a commit onto its branch:
 	// who wrote, committed, pushed, proposed and merged it. Who is not known to the
 	// forge has ID 0; when it is not known who pushed, one of them has ID 0 and the
-	// login "unknown pusher".
+	// login [approval.UnknownPusher].
 	Origin(ctx context.Context, repo string, commit string) ([]approval.Account, error)
 }
 

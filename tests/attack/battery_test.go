@@ -226,6 +226,14 @@ func attacks() map[string]attack {
 			},
 			says: "0 of 2",
 		},
+		"R4 who pushed it hides from the forge's feed, and may be who approves": {
+			policy: "{approvals: {writers: true}}",
+			try: func(w *world) {
+				w.forge.hidden = true
+				w.approve(w.dana)
+			},
+			says: "it may be dana", mend: func(w *world) { w.approve(w.bo) },
+		},
 		"R10 a status that says approved": {
 			try: func(w *world) {
 				require.NoError(w.t, w.lab.Forge().Status(w.t.Context(), w.repo, w.pull().Head, forge.Status{

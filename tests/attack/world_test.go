@@ -111,6 +111,7 @@ type meddler struct {
 	before map[string]func()
 	merge  func() (string, error)              // instead of a merge
 	shown  func(p approval.Pull) approval.Pull // of what is shown
+	hidden bool                                // who pushed what is deployed
 }
 
 func (m *meddler) Pull(ctx context.Context, repo string, number int64) (approval.Pull, error) {
@@ -135,7 +136,11 @@ func (m *meddler) Origin(ctx context.Context, repo, commit string) ([]approval.A
 	if err := m.call("Origin"); err != nil {
 		return nil, err
 	}
-	return m.Forge.Origin(ctx, repo, commit)
+	people, err := m.Forge.Origin(ctx, repo, commit)
+	if m.hidden {
+		people = append(people, approval.Account{Login: approval.UnknownPusher})
+	}
+	return people, err
 }
 
 func (m *meddler) Merge(ctx context.Context, repo string, number int64, how forge.Merge) (string, error) {

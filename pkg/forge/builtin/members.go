@@ -55,7 +55,7 @@ func (p *place) team(name string) (team string, ours bool) {
 }
 
 // unknownPusher stands for who brought commits of which no push is known.
-func unknownPusher() approval.Account { return approval.Account{Login: "unknown pusher"} }
+func unknownPusher() approval.Account { return approval.Account{Login: approval.UnknownPusher} }
 
 // pushers are who moved the branch of a pull request since it was made, and whoever
 // brought what it holds. Who pushes is taken down before the branch moves, so what

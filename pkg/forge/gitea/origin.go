@@ -15,7 +15,7 @@ import (
 // unknownPusher stands for somebody who moved a branch and whom Gitea does not name:
 // its feed hides people who keep their activity private, lists the first few commits
 // of a push only (FEED_MAX_COMMIT_NUM), and forgets.
-func unknownPusher() approval.Account { return approval.Account{Login: "unknown pusher"} }
+func unknownPusher() approval.Account { return approval.Account{Login: approval.UnknownPusher} }
 
 // moves are who pushed to a branch, and which commits they are known to have brought.
 type moves struct {
