@@ -137,7 +137,7 @@ func (d *demo) teller() func(what, detail, result string) {
 		if r := []rune(detail); len(r) > maxTold {
 			detail = string(r[:maxTold-1]) + "…"
 		}
-		d.say("  %s  %-12s %-66s %s", stamp(began), what, detail, result)
+		d.say("%s", strings.TrimRight(fmt.Sprintf("  %s  %-12s %-66s %s", stamp(began), what, detail, result), " "))
 	}
 }
 

@@ -202,7 +202,7 @@ func (w *watcher) comment(ctx context.Context, number int64) error {
 			continue
 		}
 		lines := firstLines(c.Body)
-		text := strings.Join(lines, " ")
+		text, _, _ := strings.Cut(strings.Join(lines, " "), ": ") // its state; how many have approved is told by who approves
 		before, seen := w.comments[number]
 		w.comments[number] = text
 		if before == text || !seen && s.State != approval.Open { // of a release before

@@ -96,8 +96,10 @@ func progressComment(p promotion.State, w *promotion.Waiting) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**: %s with %s in %s.\n", outcomeOf(p), code(p.ID), moduleOf(p), p.Environment)
 	switch {
-	case !p.Status.Final() && (w == nil || p.Phase != promotion.Paused): // evidence would change with every report
-		fmt.Fprintf(&b, "**Next**: nothing is to be done; %s.\n", strings.TrimSuffix(p.Reason, "."))
+	case p.Status == promotion.RollingBack:
+		fmt.Fprintf(&b, "**Next**: nothing is to be done; %s.\n", plain(strings.TrimSuffix(p.Reason, ".")))
+	case !p.Status.Final() && (w == nil || p.Phase != promotion.Paused): // what it does is another thing with every step
+		fmt.Fprintf(&b, "**Next**: nothing is to be done; %s shows every step.\n", code("hotswap watch "+p.Release))
 	case w != nil:
 		fmt.Fprintf(&b, "**Next**: %s", w.What)
 		if w.Evidence != "" {
@@ -112,7 +114,9 @@ func progressComment(p promotion.State, w *promotion.Waiting) string {
 		line(&b, "wave", fmt.Sprintf("%d of %d", p.Wave+1, n))
 		line(&b, "units", fmt.Sprint(len(p.Units)))
 	}
-	line(&b, "since", stamp(p.Since))
+	if p.Status.Final() {
+		line(&b, "since", stamp(p.Since))
+	}
 	if a := p.Progress.Approval; a != nil {
 		line(&b, "approved by", strings.Join(a.Names, ", "))
 	}

@@ -48,15 +48,16 @@ func TestTheCommentOfEveryState(t *testing.T) {
 	pending := review(promotion.ReviewPending, "1 of 2 of sre: bo", "bo")
 	pending.Missing = promotion.Missing{Teams: []string{"sre"}}
 	golden(t, map[string]string{
-		"waiting":     waitingComment(gating, waiting, pending),
-		"approved":    waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00, and an open window"}, review(promotion.ReviewApproved, "2 of 2 of sre: bo, chris", "bo", "chris")),
-		"rejected":    waitingComment(gating, waiting, review(promotion.ReviewRejected, "chris asks for changes")),
-		"unread":      waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00", Evidence: "the forge does not answer"}, review(promotion.ReviewUnread, "the forge does not answer")),
-		"rolling-out": progressComment(shown(promotion.Running, promotion.Analysing, "wave 2 of 4: 3 units switched; the analysis begins"), nil),
-		"paused":      progressComment(shown(promotion.Running, promotion.Paused, "no verdict"), &promotion.Waiting{What: "an operator to say how to go on", Evidence: "no verdict in 10 minutes"}),
-		"deployed":    progressComment(shown(promotion.Succeeded, "", "wave 4 of 4: the analysis found no harm"), nil),
-		"rolled-back": progressComment(shown(promotion.RolledBack, "", "wave 1 of 4: errors 5.4 % of 74 requests; the artifact is held"), nil),
-		"expired":     closedComment(shown(promotion.Expired, "", "nobody agreed to plan 7f3a9c00 until 2026-01-03 12:00:00")),
+		"waiting":      waitingComment(gating, waiting, pending),
+		"approved":     waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00, and an open window"}, review(promotion.ReviewApproved, "2 of 2 of sre: bo, chris", "bo", "chris")),
+		"rejected":     waitingComment(gating, waiting, review(promotion.ReviewRejected, "chris asks for changes")),
+		"unread":       waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00", Evidence: "the forge does not answer"}, review(promotion.ReviewUnread, "the forge does not answer")),
+		"rolling-out":  progressComment(shown(promotion.Running, promotion.Analysing, "wave 2 of 4: 3 units switched; the analysis begins"), nil),
+		"rolling-back": progressComment(shown(promotion.RollingBack, promotion.Activating, "wave 1 of 4: errors 5.4 % of 74 requests; the artifact is held"), nil),
+		"paused":       progressComment(shown(promotion.Running, promotion.Paused, "no verdict"), &promotion.Waiting{What: "an operator to say how to go on", Evidence: "no verdict in 10 minutes"}),
+		"deployed":     progressComment(shown(promotion.Succeeded, "", "wave 4 of 4: the analysis found no harm"), nil),
+		"rolled-back":  progressComment(shown(promotion.RolledBack, "", "wave 1 of 4: errors 5.4 % of 74 requests; the artifact is held"), nil),
+		"expired":      closedComment(shown(promotion.Expired, "", "nobody agreed to plan 7f3a9c00 until 2026-01-03 12:00:00")),
 	})
 }
 
