@@ -25,11 +25,12 @@ func demoCommand() *cobra.Command {
 	var o demoOptions
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "See a commit reach nodes under load, on this machine",
+		Short: "See a pull request reach nodes under load, on this machine",
 		Long: `Demo starts a PostgreSQL, the functions, a Git server, 17 node agents in four environments and a
-constant load, all on 127.0.0.1 and all in a data folder. Then it pushes a new version with git and
-shows what follows: development at once, QA batch by batch, staging by a second set of instances,
-production as a canary that is compared with the rest. With --break the version has a bug that shows
+constant load, all on 127.0.0.1 and all in a data folder. Then it plays people who open and merge a
+pull request with a new version and review its promotions, and shows what they read and what follows:
+development at once, QA batch by batch, staging by a second set of instances, production as a canary
+that is compared with the rest. With --break the version has a bug that shows
 only under production's configuration. It builds the sample module from the sources in this
 repository, so run it there.`,
 		Example: "  hotswap demo --once\n  hotswap demo --once --break\n  hotswap demo --once --chaos",
