@@ -55,7 +55,7 @@ func openGitea(dir platform.DataDir, at giteaAt, tenant string) (giteaForge, err
 		return g, err
 	}
 	if g.token.IsZero() {
-		return g, usagef("the token of HotSwap's own account is missing: write it to %s with mode 0600", dir.Path("secrets", giteaToken))
+		return g, fmt.Errorf("the token of HotSwap's own account is missing: write it to %s with mode 0600", dir.Path("secrets", giteaToken))
 	}
 	if g.Gitea, err = gitea.New(gitea.Options{URL: at.URL, Token: g.token, Bots: at.Bots}); err != nil {
 		return g, usagef("--gitea-url: %w", err)

@@ -69,6 +69,8 @@ type adaption struct{ example, old, new string }
 
 // adaptions are tried in order; each holds for the examples that contain its first field.
 var adaptions = []adaption{
+	// There is no Gitea in the world: it says what is missing and ends.
+	{"--gitea-url", "hotswap serve --data /var/lib/hotswap", "refused hotswap serve --data $WORLD/third"},
 	// What runs until it is ended is given three seconds.
 	{"hotswap serve", "hotswap serve --data /var/lib/hotswap", "for_a_while hotswap serve --data $WORLD/second"},
 	{"--workers 4", "hotswap demo-load", "for_a_while hotswap demo-load"},
