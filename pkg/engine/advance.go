@@ -61,6 +61,13 @@ func reopen(s *store.Step) error {
 	if s.Facts.Plan, err = plan.Digest(); err != nil {
 		return err
 	}
+	if s.Facts.Plan != s.State.Plan {
+		parts, err := plan.Parts()
+		if err != nil {
+			return err
+		}
+		s.Facts.Parts = &parts
+	}
 	if len(stage.Gates.Windows) == 0 {
 		return nil
 	}
@@ -141,13 +148,17 @@ func begin(tenant string, s store.ReleaseStep, start promotion.StageStart, by au
 	if err != nil {
 		return promotion.Decision{}, err
 	}
+	parts, err := plan.Parts()
+	if err != nil {
+		return promotion.Decision{}, err
+	}
 	p, err := promotion.New(promotion.Birth{
 		Tenant: tenant, Release: s.ID, Generation: s.Generation, Snapshot: s.Snapshot, Stage: st, Kind: kindOf(s.Snapshot), Attempt: start.Attempt,
 	})
 	if err != nil {
 		return promotion.Decision{}, err
 	}
-	return promotion.Decide(p, promotion.Event{Kind: promotion.Created, Actor: by, Reason: reason, Facts: promotion.Facts{Plan: digest}}, s.Now)
+	return promotion.Decide(p, promotion.Event{Kind: promotion.Created, Actor: by, Reason: reason, Facts: promotion.Facts{Plan: digest, Parts: &parts}}, s.Now)
 }
 
 func kindOf(s intent.Snapshot) promotion.Kind {

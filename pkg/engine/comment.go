@@ -31,6 +31,9 @@ func waitingComment(p promotion.State, w *promotion.Waiting, r promotion.ReviewF
 	line(&b, "approvals", r.Says)
 	line(&b, "policy", p.Spec.Stage.Gates.Approval)
 	line(&b, "plan", code(short(p.Plan)))
+	if strings.HasPrefix(p.Reason, promotion.PlanMoved) {
+		line(&b, "moved", p.Reason)
+	}
 	line(&b, "head", code(short(r.Head)))
 	if len(r.By) > 0 {
 		line(&b, "approved by", strings.Join(r.By, ", "))

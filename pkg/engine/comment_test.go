@@ -50,6 +50,7 @@ func TestTheCommentOfEveryState(t *testing.T) {
 	golden(t, map[string]string{
 		"waiting":      waitingComment(gating, waiting, pending),
 		"approved":     waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00, and an open window"}, review(promotion.ReviewApproved, "2 of 2 of sre: bo, chris", "bo", "chris")),
+		"moved":        waitingComment(shown(promotion.Gating, "", "the plan moved from 1a2b3c4d to 7f3a9c00: the set of units changed; bo and chris agreed to the former one, which counts no more"), waiting, pending),
 		"rejected":     waitingComment(gating, waiting, review(promotion.ReviewRejected, "chris asks for changes")),
 		"unread":       waitingComment(gating, &promotion.Waiting{What: "reviews that approve plan 7f3a9c00", Evidence: "the forge does not answer"}, review(promotion.ReviewUnread, "the forge does not answer")),
 		"rolling-out":  progressComment(shown(promotion.Running, promotion.Analysing, "wave 2 of 4: 3 units switched; the analysis begins"), nil),
@@ -140,6 +141,7 @@ spec:
 
 func TestTheCommentOnAPullRequestOfPeople(t *testing.T) {
 	next := change(t, "1.4.2", "1.5.0")
+	next.took = map[string]time.Duration{"qa": 94 * time.Second}
 	removal := change(t, "1.4.2", "1.4.2")
 	removal.after.Remove = true
 	problem := intent.Problem{

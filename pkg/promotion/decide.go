@@ -132,7 +132,7 @@ func (d *decider) wait(next time.Time, what, evidence, command string) {
 }
 
 func (d *decider) created() {
-	d.State.Plan = d.ev.Facts.Plan
+	d.State.Plan, d.State.Progress.Parts = d.ev.Facts.Plan, d.ev.Facts.Parts
 	d.State.Progress.Asked, d.State.Progress.Planned = d.now, d.now
 	reason := fmt.Sprintf("release %s came to stage %s", d.State.Release, d.State.Spec.Stage.Name)
 	if d.ev.Reason != "" {

@@ -40,10 +40,11 @@ type Event struct {
 
 // Facts are what was read in the transaction of the decision.
 type Facts struct {
-	Epoch int64  `json:"epoch"`          // of the database
-	Plan  string `json:"plan"`           // digest of the plan rendered again
-	Slot  Slot   `json:"slot"`           // as it is
-	Held  string `json:"held,omitempty"` // why the artifact is barred from the slot; empty: it is not
+	Epoch int64      `json:"epoch"`           // of the database
+	Plan  string     `json:"plan"`            // digest of the plan rendered again
+	Parts *PlanParts `json:"parts,omitempty"` // of the plan; only where it is another one than before
+	Slot  Slot       `json:"slot"`            // as it is
+	Held  string     `json:"held,omitempty"`  // why the artifact is barred from the slot; empty: it is not
 
 	// Newest is the newest generation queued for the slot under supersede, Oldest the
 	// oldest under queue that is open and has not started there. Each yields to its own

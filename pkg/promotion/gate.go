@@ -202,9 +202,12 @@ func (d *decider) moves() bool {
 	return d.State.Kind != Restore && d.ev.Facts.Plan != d.State.Plan
 }
 
+// PlanMoved begins the reason of a promotion whose plan became another one.
+const PlanMoved = "the plan moved"
+
 // replan takes the plan as it is now. An approval named the former one.
 func (d *decider) replan() {
-	reason := fmt.Sprintf("the plan moved from %s to %s: the environment was changed", short(d.State.Plan), short(d.ev.Facts.Plan))
+	reason := fmt.Sprintf(PlanMoved+" from %s to %s: %s", short(d.State.Plan), short(d.ev.Facts.Plan), d.State.Progress.Parts.moved(d.ev.Facts.Parts))
 	if d.State.Progress.Approval != nil {
 		who := d.State.Progress.Approval.By.Name
 		if names := d.State.Progress.Approval.Names; len(names) > 0 {
@@ -213,7 +216,7 @@ func (d *decider) replan() {
 		reason += "; " + who + " agreed to the former one, which counts no more"
 		d.State.Progress.Approval, d.State.Progress.Asked = nil, d.now
 	}
-	d.State.Plan, d.State.Progress.Planned = d.ev.Facts.Plan, d.now
+	d.State.Plan, d.State.Progress.Parts, d.State.Progress.Planned = d.ev.Facts.Plan, d.ev.Facts.Parts, d.now
 	d.become(Gating, "", "promotion.replanned", reason)
 }
 

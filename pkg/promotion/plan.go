@@ -2,6 +2,7 @@ package promotion
 
 import (
 	"fmt"
+	"strings"
 
 	"hotswap.dev/hotswap/pkg/canonical"
 	"hotswap.dev/hotswap/pkg/intent"
@@ -68,6 +69,45 @@ func NewPlan(s intent.Snapshot, stage string, env intent.Environment, policy *in
 
 // Digest returns the planDigest.
 func (p Plan) Digest() (string, error) { return canonical.Digest(planDomain, p) }
+
+// PlanParts are digests of what can move in a plan while a promotion waits, so that people are told what did.
+type PlanParts struct {
+	Environment string `json:"environment"`
+	Policy      string `json:"policy,omitempty"`
+	Units       string `json:"units,omitempty"`
+}
+
+// Parts returns the digests of what can move.
+func (p Plan) Parts() (PlanParts, error) {
+	out := PlanParts{Environment: p.Environment, Policy: p.Policy}
+	if len(p.Units) == 0 {
+		return out, nil
+	}
+	var err error
+	out.Units, err = canonical.Digest(planDomain, p.Units)
+	return out, err
+}
+
+// moved says what differs between the plan as it was and as it is.
+func (p *PlanParts) moved(now *PlanParts) string {
+	if p == nil || now == nil {
+		return "the environment, the policy or the set of units was changed"
+	}
+	var what []string
+	if p.Environment != now.Environment {
+		what = append(what, "the environment was changed")
+	}
+	switch {
+	case p.Policy != now.Policy && now.Policy == "":
+		what = append(what, "the policy is gone")
+	case p.Policy != now.Policy:
+		what = append(what, "the policy was changed")
+	}
+	if p.Units != now.Units {
+		what = append(what, "the set of units changed")
+	}
+	return strings.Join(what, " and ")
+}
 
 // StageOf returns the stage of p with the given name.
 func StageOf(p intent.Pipeline, name string) (intent.Stage, bool) {

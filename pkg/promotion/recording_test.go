@@ -233,11 +233,12 @@ func TestAPlanThatMovesTellsWhoseApprovalIsVoid(t *testing.T) {
 	s := reviewedStory(t)
 	s.approve()
 	s.look()
-	s.facts.Plan = "plan-2"
+	s.state.Progress.Parts = &PlanParts{Environment: "e", Policy: "p"}
+	s.facts.Plan, s.facts.Parts = "plan-2", &PlanParts{Environment: "e", Policy: "p", Units: "u"}
 	s.pass(time.Minute)
 	s.facts.Gates.Review.At = s.now
 	s.look()
-	require.Equal(t, "the plan moved from plan-1 to plan-2: the environment was changed; bo and chris agreed to the former one, which counts no more", s.state.Reason)
+	require.Equal(t, "the plan moved from plan-1 to plan-2: the set of units changed; bo and chris agreed to the former one, which counts no more", s.state.Reason)
 	require.Equal(t, s.now, s.state.Progress.Planned)
 	s.look()
 	require.Equal(t, Gating, s.state.Status, "the pull request still shows the plan before")

@@ -122,19 +122,20 @@ type State struct {
 
 // Progress is what else a promotion remembers on its way.
 type Progress struct {
-	Switched int       `json:"switched,omitempty"` // waves whose traffic was ordered to move
-	Resume   Phase     `json:"resume,omitempty"`   // where a paused promotion goes on
-	Extended int       `json:"extended,omitempty"` // how often this wait for a verdict was made longer
-	First    bool      `json:"first,omitempty"`    // nothing ran there before, so there is nothing to compare with
-	Asked    time.Time `json:"asked,omitzero"`     // since when an approval is missing
-	Approval *Approval `json:"approval,omitempty"`
-	Harmful  bool      `json:"harmful,omitempty"`  // the analysis found that the release does harm
-	Planned  time.Time `json:"planned,omitzero"`   // since when the plan is as it is
-	Try      int       `json:"try,omitempty"`      // how often it was tried to record it
-	Effect   string    `json:"effect,omitempty"`   // key of what is waited for outside
-	Refusal  string    `json:"refusal,omitempty"`  // why it was not recorded at the last try
-	RetryAt  time.Time `json:"retryAt,omitzero"`   // it is not tried again before
-	Recorded string    `json:"recorded,omitempty"` // commit that merged the plan into the records
+	Switched int        `json:"switched,omitempty"` // waves whose traffic was ordered to move
+	Resume   Phase      `json:"resume,omitempty"`   // where a paused promotion goes on
+	Extended int        `json:"extended,omitempty"` // how often this wait for a verdict was made longer
+	First    bool       `json:"first,omitempty"`    // nothing ran there before, so there is nothing to compare with
+	Asked    time.Time  `json:"asked,omitzero"`     // since when an approval is missing
+	Approval *Approval  `json:"approval,omitempty"`
+	Harmful  bool       `json:"harmful,omitempty"`  // the analysis found that the release does harm
+	Planned  time.Time  `json:"planned,omitzero"`   // since when the plan is as it is
+	Parts    *PlanParts `json:"parts,omitempty"`    // of the plan
+	Try      int        `json:"try,omitempty"`      // how often it was tried to record it
+	Effect   string     `json:"effect,omitempty"`   // key of what is waited for outside
+	Refusal  string     `json:"refusal,omitempty"`  // why it was not recorded at the last try
+	RetryAt  time.Time  `json:"retryAt,omitzero"`   // it is not tried again before
+	Recorded string     `json:"recorded,omitempty"` // commit that merged the plan into the records
 }
 
 // An Approval says that the plan may be carried out: an operator's word, or the
