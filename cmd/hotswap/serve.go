@@ -237,6 +237,13 @@ func (s *server) embedded(ctx context.Context, authorizer *auth.Authorizer) (eng
 		return engine.Options{}, err
 	}
 	s.gate = gate{at: at, forge: builtinForge, authorizer: authorizer}
+	r, err := builtinForge.Repository(ctx, at.full())
+	if err == nil {
+		err = s.bind(ctx, r)
+	}
+	if err != nil {
+		return engine.Options{}, err
+	}
 	return engine.Options{Forges: func(tenant, repository string) (forge.Forge, string, bool) {
 		return builtinForge, at.full(), tenant == at.tenant && repository == at.repository
 	}}, nil
@@ -256,7 +263,19 @@ func (s *server) gitea(ctx context.Context, _ *auth.Authorizer) (engine.Options,
 		return engine.Options{}, err
 	}
 	s.opener = g.open
-	return g.options(), s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, r.DefaultBranch))
+	if err := s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, r.DefaultBranch)); err != nil {
+		return engine.Options{}, err
+	}
+	return g.options(), s.bind(ctx, r)
+}
+
+// bind remembers which repository of the forge it is, and refuses another one of its name.
+func (s *server) bind(ctx context.Context, r forge.Repository) error {
+	err := s.store.BindRepository(ctx, s.options.tenant, s.options.repository, strconv.FormatInt(r.ID, 10), r.Name)
+	if errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("the repository is another one than HotSwap worked for so far, by the same name: use --repository or another data folder for it: %w", err)
+	}
+	return err
 }
 
 // metricSources are the servers that analyses may name.

@@ -260,8 +260,16 @@ func (d *reader) proposed(ctx context.Context, sha string, x *proposedChange) er
 		return err
 	}
 	x.refused = refused
+	names := make([]string, 0, len(d.sync.Releases))
 	for _, rel := range d.sync.Releases {
-		c := releaseChange{deployment: rel.Deployment, after: rel.Snapshot, environments: now.set.Environments}
+		names = append(names, rel.Deployment)
+	}
+	took, err := d.engine.store.LastRuns(ctx, d.at.Tenant, names)
+	if err != nil {
+		return err
+	}
+	for _, rel := range d.sync.Releases {
+		c := releaseChange{deployment: rel.Deployment, after: rel.Snapshot, environments: now.set.Environments, took: took[rel.Deployment]}
 		if before.set != nil {
 			if s, err := before.set.Snapshot(rel.Deployment); err == nil {
 				c.before = &s
@@ -386,6 +394,7 @@ type releaseChange struct {
 	before       *intent.Snapshot // as the branch has it; nil: not yet, or not valid
 	after        intent.Snapshot
 	environments map[string]intent.Environment
+	took         map[string]time.Duration // the last run, by stage
 }
 
 func (x proposedChange) ok() bool {

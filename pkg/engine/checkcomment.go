@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"hotswap.dev/hotswap/pkg/intent"
 	"hotswap.dev/hotswap/pkg/promotion"
@@ -144,12 +145,12 @@ func fence(text string) string {
 
 // write shows how a release would go and what it changes.
 func (r releaseChange) write(b *strings.Builder) {
-	fmt.Fprintf(b, "\n<details><summary>%s: how it would go</summary>\n\n| stage | units | strategy | gates | on failure |\n|---|---|---|---|---|\n", plain(r.deployment))
+	fmt.Fprintf(b, "\n<details><summary>%s: how it would go</summary>\n\n| stage | units | strategy | gates | on failure | last run |\n|---|---|---|---|---|---|\n", plain(r.deployment))
 	for _, st := range r.after.Pipeline.Spec.Stages {
 		env := r.environments[st.Environment]
 		units := "nodes with " + labels(env.Spec.Selector)
 		if r.after.Remove {
-			fmt.Fprintf(b, "| %s | %s | it is taken away | an operator | – |\n", plain(st.Name), cell(units))
+			fmt.Fprintf(b, "| %s | %s | it is taken away | an operator | – | – |\n", plain(st.Name), cell(units))
 			continue
 		}
 		gates := strings.Join(st.Gates.Texts(env.Spec.Windows), "; ")
@@ -157,7 +158,11 @@ func (r releaseChange) write(b *strings.Builder) {
 		if st.OnFailure.Hold {
 			failure += ", the artifact is held"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", plain(st.Name), cell(units), cell(st.Strategy.Text()), cell(or(gates, "–")), cell(failure))
+		last := "–"
+		if took, ok := r.took[st.Name]; ok {
+			last = took.Round(time.Second).String()
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", plain(st.Name), cell(units), cell(st.Strategy.Text()), cell(or(gates, "–")), cell(failure), last)
 	}
 	b.WriteString("\n</details>\n")
 	if r.before == nil {

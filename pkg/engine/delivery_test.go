@@ -71,7 +71,7 @@ func TestWhatBecomesOfADelivery(t *testing.T) {
 		"too large to keep":                 {"push", nil, "done", "too large to keep; the repository is looked at", true, false},
 		"an event that means nothing here":  {"star", []byte("{}"), "done", "nothing to do for event star", false, false},
 		"too large, and means nothing here": {"star", nil, "done", "nothing to do for event star", false, false},
-		"a push to another repository":      {"push", pushOf(t, "acme/other"), "dead", "it is about repository acme/other and came through the hook of deploy", false, true},
+		"a push to another repository":      {"push", pushOf(t, "acme/other"), "dead", "it is about repository acme/other (number 1) and came through the hook of deploy", false, true},
 		"a push without form":               {"push", []byte(`{"ref":1}`), "dead", "malformed: ", false, true},
 		"an empty push":                     {"push", []byte{}, "dead", "malformed: ", false, true},
 	} {
@@ -142,4 +142,22 @@ func TestTheBackstopGivesLeavesToRowsThatNobodySequenced(t *testing.T) {
 	w.verify()
 	require.Len(t, w.query("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit'::regclass"), 3, "this month, the next, and the rest")
 	require.Empty(t, w.query("SELECT id FROM audit_default"), "the first month is a partition from its first row on")
+}
+
+// The name of a repository can be given to another one; its number cannot.
+func TestADeliveryIsOfTheRepositoryWithTheNumberThatWasBound(t *testing.T) {
+	w := newWorld(t)
+	push := func(id int64) []byte {
+		body, err := forge.NewPushBody(id, forge.Push{Repository: "acme/deploy", Ref: "refs/heads/main", After: fmt.Sprintf("%040d", 1)})
+		require.NoError(t, err)
+		return body
+	}
+	require.NoError(t, w.store.BindRepository(t.Context(), tenant, "deploy", "7", "acme/deploy"))
+	w.deliver("ours", "push", push(7))
+	w.deliver("theirs", "push", push(8))
+	w.validate()
+	require.Equal(t, []string{"done", "dead"}, w.query("SELECT state FROM inbox ORDER BY delivery"))
+	require.NoError(t, w.store.BindRepository(t.Context(), tenant, "deploy", "7", "acme/renamed"), "it has another name by now")
+	require.ErrorIs(t, w.store.BindRepository(t.Context(), tenant, "deploy", "8", "acme/deploy"), store.ErrConflict)
+	w.verify()
 }

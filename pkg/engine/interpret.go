@@ -51,7 +51,10 @@ func interpret(d store.Delivery, dead func(string) store.Settlement) store.Settl
 		Body: d.Body, Digest: "sha256:" + hex.EncodeToString(d.Digest), Truncated: d.Body == nil,
 	}
 	pull, err := forge.ParsePull(delivery)
-	if err == nil && path.Base(pull.Repository) == d.Repository {
+	if err == nil {
+		if why := foreign(d, pull.RepositoryID, pull.Repository); why != "" {
+			return dead(why)
+		}
 		return store.Settlement{Pull: store.PullAt{Repository: d.Repository, Number: pull.Number}, Note: fmt.Sprintf("pull request %d", pull.Number)}
 	}
 	push, err := forge.ParsePush(delivery)
@@ -62,9 +65,22 @@ func interpret(d store.Delivery, dead func(string) store.Settlement) store.Settl
 		return store.Settlement{Sync: d.Repository, Note: "too large to keep; the repository is looked at"}
 	case err != nil:
 		return dead(err.Error())
-	case path.Base(push.Repository) != d.Repository:
-		return dead(fmt.Sprintf("it is about repository %s and came through the hook of %s", push.Repository, d.Repository))
+	case foreign(d, push.RepositoryID, push.Repository) != "":
+		return dead(foreign(d, push.RepositoryID, push.Repository))
 	default:
 		return store.Settlement{Sync: d.Repository, Note: "push to " + push.Ref}
 	}
+}
+
+// foreign says why an event is not of the repository whose hook it came through: by its number at the forge, where that
+// is known, else by its name.
+func foreign(d store.Delivery, id, name string) string {
+	same := path.Base(name) == d.Repository
+	if d.ForgeID != "" {
+		same = forge.HookID{RepositoryID: d.ForgeID, Repository: d.ForgeName}.Match(id, name) == nil
+	}
+	if same {
+		return ""
+	}
+	return fmt.Sprintf("it is about repository %s (number %s) and came through the hook of %s", name, id, d.Repository)
 }

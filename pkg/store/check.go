@@ -144,3 +144,33 @@ func (s *Store) Journeys(ctx context.Context, tenant, repository, commit string)
 	}
 	return out, nil
 }
+
+// LastRuns returns how long the newest success of each deployment took in each stage, from its start to its end,
+// without what it waited for before: by deployment and stage.
+func (s *Store) LastRuns(ctx context.Context, tenant string, deployments []string) (map[string]map[string]time.Duration, error) {
+	out := map[string]map[string]time.Duration{}
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT p.deployment, p.stage, extract(epoch FROM p.finished_at - b.at)::float8 FROM (
+				SELECT DISTINCT ON (deployment, stage) tenant, id, deployment, stage, finished_at FROM promotions
+				WHERE tenant = $1 AND deployment = ANY ($2) AND status = 'succeeded' AND kind = 'promote' ORDER BY deployment, stage, finished_at DESC
+			) p CROSS JOIN LATERAL (SELECT min(t.at) AS at FROM transitions t WHERE (t.tenant, t.promotion) = (p.tenant, p.id) AND t.outcome ->> 'status' = 'running') b
+			WHERE b.at IS NOT NULL`, tenant, deployments)
+		if err != nil {
+			return err
+		}
+		var deployment, stage string
+		var seconds float64
+		_, err = pgx.ForEachRow(rows, []any{&deployment, &stage, &seconds}, func() error {
+			if out[deployment] == nil {
+				out[deployment] = map[string]time.Duration{}
+			}
+			out[deployment][stage] = time.Duration(seconds * float64(time.Second))
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("last runs: %w", err)
+	}
+	return out, nil
+}

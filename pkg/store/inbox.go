@@ -24,6 +24,9 @@ type Delivery struct {
 	Headers    map[string]string
 	Body       []byte // nil when it was too large to keep
 	Digest     []byte // SHA-256 of the body as it was sent
+
+	// What the repository is at the forge, see [Store.BindRepository]; set by [Store.LoadDelivery].
+	ForgeID, ForgeName string
 }
 
 // workID is the id of a delivery in due. A source holds no slash.
@@ -97,9 +100,11 @@ func (s *Store) acceptAgain(ctx context.Context, tx pgx.Tx, d Delivery) (conflic
 func (s *Store) LoadDelivery(ctx context.Context, c Claim) (d Delivery, pending bool, err error) {
 	source, id, _ := strings.Cut(c.ID, "/")
 	err = s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
-		row := tx.QueryRow(ctx, `SELECT tenant, source, delivery, repository, event, headers, body, digest, state = 'pending'
-			FROM inbox WHERE (tenant, source, delivery) = ($1, $2, $3)`, c.Tenant, source, id)
-		return missing(row.Scan(&d.Tenant, &d.Source, &d.ID, &d.Repository, &d.Event, &d.Headers, &d.Body, &d.Digest, &pending))
+		row := tx.QueryRow(ctx, `SELECT i.tenant, i.source, i.delivery, i.repository, i.event, i.headers, i.body, i.digest, i.state = 'pending',
+				coalesce(r.forge_id, ''), coalesce(r.forge_name, '')
+			FROM inbox i LEFT JOIN repositories r ON (r.tenant, r.name) = (i.tenant, i.repository)
+			WHERE (i.tenant, i.source, i.delivery) = ($1, $2, $3)`, c.Tenant, source, id)
+		return missing(row.Scan(&d.Tenant, &d.Source, &d.ID, &d.Repository, &d.Event, &d.Headers, &d.Body, &d.Digest, &pending, &d.ForgeID, &d.ForgeName))
 	})
 	if err != nil {
 		return d, false, fmt.Errorf("load delivery %s: %w", c.ID, err)

@@ -45,6 +45,22 @@ func (s *Store) AddRepository(ctx context.Context, tenant, name, branch string) 
 	return nil
 }
 
+// BindRepository says which repository of the forge it is, by the number that the forge never gives to another. A
+// number that differs from the one that was bound first is [ErrConflict]; another name is taken over.
+func (s *Store) BindRepository(ctx context.Context, tenant, name, forgeID, forgeName string) error {
+	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, "UPDATE repositories SET forge_id = $3, forge_name = $4 WHERE (tenant, name) = ($1, $2) AND forge_id IN ('', $3)", tenant, name, forgeID, forgeName)
+		if err == nil && tag.RowsAffected() != 1 {
+			err = fmt.Errorf("%s has number %s there now, and had another: %w", forgeName, forgeID, ErrConflict)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("bind repository %s: %w", name, err)
+	}
+	return nil
+}
+
 // addDue makes a new row (tenant, kind, id) due now.
 const addDue = "INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING"
 
