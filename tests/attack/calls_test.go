@@ -24,6 +24,7 @@ const (
 	lostBefore ill = "is lost before it is done"
 	lostAfter  ill = "is done and its answer is lost"
 	held       ill = "is held until others have gone on without it" // its lease is over by then
+	moved      ill = "comes when refs and reviews have moved"
 )
 
 // A fragile forge loses its call number at, in one of the ways; 0: none. It counts all calls.
@@ -32,7 +33,7 @@ type fragile struct {
 	at    int
 	how   ill
 	calls []string
-	// meanwhile is what happens while a call is held.
+	// meanwhile is what happens before a call that is held, or comes too late.
 	meanwhile func()
 	// aged: pull requests are listed as if they were untouched for minutes.
 	aged bool
@@ -46,7 +47,7 @@ func call[T any](f *fragile, what string, do func() (T, error)) (T, error) {
 		return do()
 	}
 	switch f.how {
-	case held:
+	case held, moved:
 		f.meanwhile()
 		return do()
 	case lostAfter:
@@ -102,8 +103,8 @@ func (f *fragile) RequestReviews(ctx context.Context, repo string, n int64, logi
 	return err
 }
 
-// Whichever call to the forge is lost, or its answer, or comes when another has gone on: the version runs once, the
-// records have it once, and there is one merge.
+// Whichever call to the forge is lost, or its answer, or comes when another has gone on or when refs and reviews have
+// moved: the version that was approved runs, once, the records have it once, and there is one merge.
 func TestAnyCallToTheForgeMayBeLost(t *testing.T) { eachForge(t, anyCallLost) }
 
 func anyCallLost(t *testing.T, lab conformance.Lab) {
@@ -117,8 +118,8 @@ func anyCallLost(t *testing.T, lab conformance.Lab) {
 		stride = 1
 	}
 	for i, what := range calls {
-		for j, how := range []ill{lostBefore, lostAfter, held} {
-			if (3*i+j)%stride != 0 && what != "Merge" {
+		for j, how := range []ill{lostBefore, lostAfter, held, moved} {
+			if (4*i+j)%stride != 0 && what != "Merge" {
 				continue
 			}
 			t.Run(fmt.Sprintf("%d of %d %s %s", i+1, len(calls), what, how), func(t *testing.T) {
@@ -129,11 +130,30 @@ func anyCallLost(t *testing.T, lab conformance.Lab) {
 	}
 }
 
+// meddle lets somebody who may write put other bytes where ours are, and a reviewer think again.
+func (w *world) meddle() {
+	w.t.Helper()
+	open, err := w.lab.Forge().Pulls(w.t.Context(), w.repo, forge.Filter{Base: releases, State: approval.Open})
+	require.NoError(w.t, err)
+	for _, l := range open {
+		p, err := w.lab.Forge().Pull(w.t.Context(), w.repo, l.Number)
+		require.NoError(w.t, err)
+		if slices.ContainsFunc(p.Reviews, func(r approval.Review) bool { return r.By.ID == w.bo.ID && !r.Dismissed }) {
+			w.lab.Dismiss(w.t, w.repo, l.Number, w.bo)
+		}
+		w.lab.Write(w.t, w.repo, l.HeadRef, "", map[string]string{"releases/production/checkout.yaml": "module: {name: evil, version: '6'}\n"}, w.dana)
+	}
+}
+
 // reviewed takes a version through its reviews and answers the calls that it took.
 func reviewed(t *testing.T, lab conformance.Lab, at int, how ill) []string {
 	w := newWorld(t, lab)
 	f := &fragile{Forge: w.forge.Forge, at: at, how: how}
 	f.meanwhile = func() {
+		if how == moved {
+			w.meddle()
+			return
+		}
 		for range 6 { // enough to merge, and to end
 			w.turnOf(w.beside)
 		}
@@ -142,6 +162,11 @@ func reviewed(t *testing.T, lab conformance.Lab, at int, how ill) []string {
 	w.first("")
 	w.approve(w.bo, w.chris)
 	w.settle()
+	if how == moved && w.newest().Status == promotion.Gating { // what was taken back is given again, for what is shown now
+		require.Empty(t, w.runs())
+		w.approve(w.bo, w.chris)
+		w.settle()
+	}
 	require.Equal(t, promotion.Succeeded, w.newest().Status, w.newest().Says)
 	require.Equal(t, "1.4.2", w.runs())
 	require.Zero(t, w.foreign())

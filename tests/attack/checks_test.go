@@ -104,8 +104,11 @@ func checked(t *testing.T, lab conformance.Lab) {
 		},
 		"and what it changes is told against the branch as it is now": func(t *testing.T, w *world) {
 			w.first("")
+			w.approve(w.bo, w.chris)
+			w.settle()
 			p := w.propose("next", map[string]string{"deployments/checkout.yaml": deployment("1.5.0")})
 			require.Contains(t, p.says(), "`checkout 1.4.2 → 1.5.0`")
+			require.Regexp(t, `\| production \| .*\| [0-9]+s \|`, p.says(), "how long the last run took")
 			require.Contains(t, p.says(), "env.VERSION: \"1.4.2\" → \"1.5.0\"")
 			w.change(w.dana, map[string]string{"environments/production.yaml": environment(", windows: [{name: nights, opens: '0 22 * * *', for: 6h}]")})
 			w.settle()
