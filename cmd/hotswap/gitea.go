@@ -43,13 +43,14 @@ func (g giteaAt) name() string { return path.Base(g.Repository) }
 type giteaForge struct {
 	*gitea.Gitea
 	at     giteaAt
+	tenant string
 	token  secret.Secret
 	mirror *gitrepo.Repository
 }
 
 // openGitea opens the Gitea of a data folder. It asks nothing yet.
 func openGitea(dir platform.DataDir, at giteaAt, tenant string) (giteaForge, error) {
-	g := giteaForge{at: at}
+	g := giteaForge{at: at, tenant: tenant}
 	var err error
 	if g.token, err = dir.Optional(giteaToken); err != nil {
 		return g, err
@@ -71,16 +72,27 @@ func (g giteaForge) remote() gitrepo.Remote {
 // options are what an engine needs to work with it.
 func (g giteaForge) options() engine.Options {
 	return engine.Options{
-		Forges:  func(string, string) (forge.Forge, string, bool) { return g.Gitea, g.at.Repository, true },
-		Remotes: func(string, string) (gitrepo.Remote, bool) { return g.remote(), true },
+		Forges: func(tenant, repository string) (forge.Forge, string, bool) {
+			return g.Gitea, g.at.Repository, g.is(tenant, repository)
+		},
+		Remotes: func(tenant, repository string) (gitrepo.Remote, bool) { return g.remote(), g.is(tenant, repository) },
 	}
 }
 
-func (g giteaForge) open(string, string) (*gitrepo.Repository, error) { return g.mirror, nil }
+// is reports whether it is this repository: the database may know of others, from before or of somebody else.
+func (g giteaForge) is(tenant, repository string) bool {
+	return tenant == g.tenant && repository == g.at.name()
+}
 
-// greet asks the server who we are there, and makes sure of the webhook. Where we may not make
-// one, or nobody could reach us by it, everything is found by looking instead, a minute later.
-func (g giteaForge) greet(ctx context.Context, public string, hook forge.Hook) (forge.Repository, error) {
+func (g giteaForge) open(tenant, repository string) (*gitrepo.Repository, error) {
+	if !g.is(tenant, repository) {
+		return nil, fmt.Errorf("repository %s of tenant %s is not worked for here", repository, tenant)
+	}
+	return g.mirror, nil
+}
+
+// greet asks the server who we are there.
+func (g giteaForge) greet(ctx context.Context) (forge.Repository, error) {
 	r, err := g.Repository(ctx, g.at.Repository)
 	if err != nil {
 		return r, fmt.Errorf("repository %s at %s: %w", g.at.Repository, g.at.URL, err)
@@ -88,14 +100,20 @@ func (g giteaForge) greet(ctx context.Context, public string, hook forge.Hook) (
 	if r.Own != approval.Admin {
 		return r, fmt.Errorf("HotSwap's own account may only %s in %s: make it an administrator of that repository, so that it may ask what reviewers may do there", r.Own, g.at.Repository)
 	}
+	return r, nil
+}
+
+// listen makes sure of the webhook. Where we may not make one, or nobody could reach us by it, everything is found by
+// looking instead, a minute later.
+func (g giteaForge) listen(ctx context.Context, public string, hook forge.Hook) error {
 	if public == "" {
 		slog.InfoContext(ctx, "no webhook without --public-url; what happens on the forge is found by looking")
-		return r, nil
+		return nil
 	}
-	err = g.Hook(ctx, g.at.Repository, hook)
+	err := g.Hook(ctx, g.at.Repository, hook)
 	if errors.Is(err, forge.ErrDenied) || errors.Is(err, forge.ErrRefused) {
 		slog.WarnContext(ctx, "no webhook; what happens on the forge is found by looking", "err", err)
-		return r, nil
+		return nil
 	}
-	return r, err
+	return err
 }

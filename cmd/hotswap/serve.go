@@ -256,9 +256,7 @@ func (s *server) gitea(ctx context.Context, _ *auth.Authorizer) (engine.Options,
 	if err != nil {
 		return engine.Options{}, err
 	}
-	r, err := g.greet(ctx, o.public, forge.Hook{
-		URL: strings.TrimSuffix(o.public, "/") + "/function/forge-webhook/" + o.tenant + "/" + o.repository, Secret: s.secrets.Webhook,
-	})
+	r, err := g.greet(ctx)
 	if err != nil {
 		return engine.Options{}, err
 	}
@@ -266,14 +264,19 @@ func (s *server) gitea(ctx context.Context, _ *auth.Authorizer) (engine.Options,
 	if err := s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, r.DefaultBranch)); err != nil {
 		return engine.Options{}, err
 	}
-	return g.options(), s.bind(ctx, r)
+	if err := s.bind(ctx, r); err != nil { // before another one is told a secret of ours
+		return engine.Options{}, err
+	}
+	return g.options(), g.listen(ctx, o.public, forge.Hook{
+		URL: strings.TrimSuffix(o.public, "/") + "/function/forge-webhook/" + o.tenant + "/" + o.repository, Secret: s.secrets.Webhook,
+	})
 }
 
 // bind remembers which repository of the forge it is, and refuses another one of its name.
 func (s *server) bind(ctx context.Context, r forge.Repository) error {
 	err := s.store.BindRepository(ctx, s.options.tenant, s.options.repository, strconv.FormatInt(r.ID, 10), r.Name)
 	if errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("the repository is another one than HotSwap worked for so far, by the same name: use --repository or another data folder for it: %w", err)
+		return fmt.Errorf("the repository is another one than HotSwap worked for so far, by the same name; another data folder and database are for another repository: %w", err)
 	}
 	return err
 }

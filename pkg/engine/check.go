@@ -47,40 +47,57 @@ func (e *Engine) checks(ctx context.Context, c store.Claim) error {
 	if !ok || st.Repository.Synced == "" {
 		return e.store.Rest(ctx, c, later)
 	}
+	if err := e.bound(ctx, c.Tenant, c.ID); err != nil {
+		return err
+	}
 	open, err := f.Pulls(ctx, name, forge.Filter{Base: st.Repository.Branch, State: approval.Open})
 	if err != nil {
 		return err
 	}
+	work, cancel := reserved(ctx)
+	defer cancel()
 	k := &checker{engine: e, forge: f, name: name, step: st, wake: later}
-	if err := k.branch(ctx); err != nil {
-		return err
-	}
+	k.branch(work)
 	for _, l := range open {
-		k.open(ctx, l)
+		k.open(work, l)
 	}
 	for _, known := range st.Known {
 		if known.Number != 0 && !slices.ContainsFunc(open, func(l forge.Listed) bool { return l.Number == known.Number }) {
-			k.gone(ctx, known)
+			k.gone(work, known)
 		}
 	}
-	if err := k.strays(ctx); err != nil {
-		return err
+	if err := k.strays(work); err != nil {
+		slog.WarnContext(ctx, "pull requests that nobody keeps were not closed", "repository", name, "err", err)
+		k.again(checkFailed)
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return e.store.SaveChecks(ctx, c, st, k.now, k.statuses, k.wake)
+	return e.store.SaveChecks(ctx, c, st, k.now, k.statuses, k.wake) // what was done is remembered, also when time was short
 }
 
-// strays closes promotion pull requests that nobody keeps: somebody asked for one, and the forge opened it when it
-// was another's turn. A young one may be about to be stored.
+// reserved is a step's time without what is kept to store its outcome.
+func reserved(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(ctx, end.Add(-storeTime))
+	}
+	return context.WithCancel(ctx)
+}
+
+// strays closes promotion pull requests that nobody keeps: somebody asked for one, and the forge opened it when the
+// promotion had ended. Who keeps one is asked after they were listed: whoever opened one of these was there before.
 func (k *checker) strays(ctx context.Context) error {
 	open, err := k.forge.Pulls(ctx, k.name, forge.Filter{Base: record.Branch, State: approval.Open})
 	if err != nil {
 		return err
 	}
+	open = slices.DeleteFunc(open, func(l forge.Listed) bool { return l.Fork || !strings.HasPrefix(l.HeadRef, promoteFolder) })
+	if len(open) == 0 {
+		return nil
+	}
+	kept, err := k.engine.store.KeptSlots(ctx, k.step.Repository.Tenant, k.step.Repository.Name)
+	if err != nil {
+		return err
+	}
 	for _, l := range open {
-		if !strings.HasPrefix(l.HeadRef, promoteFolder) || l.Fork || slices.Contains(k.step.Living, l.Number) || k.step.Repository.Now.Sub(l.UpdatedAt) < lateWrites {
+		if slices.Contains(kept, strings.TrimPrefix(l.HeadRef, promoteFolder)) {
 			continue
 		}
 		if err := k.forge.Close(ctx, k.name, l.Number); err != nil && !errors.Is(err, forge.ErrMerged) && !errors.Is(err, forge.ErrNotFound) {
@@ -108,6 +125,10 @@ func (k *checker) again(in time.Duration) {
 	}
 }
 
+func (k *checker) registered(number int64) bool {
+	return slices.ContainsFunc(k.step.Known, func(known store.Check) bool { return known.Number == number })
+}
+
 func (k *checker) known(number int64) store.Check {
 	for _, known := range k.step.Known {
 		if known.Number == number {
@@ -118,16 +139,19 @@ func (k *checker) known(number int64) store.Check {
 }
 
 // branch tells the status of the commit that was synced last.
-func (k *checker) branch(ctx context.Context) error {
+func (k *checker) branch(ctx context.Context) {
 	known, status := k.known(0), k.step.Status
 	if status != nil && known.Head != status.Commit {
-		if err := k.status(ctx, *status); err != nil && !lasting(err) {
-			return err
+		err := k.status(ctx, *status)
+		switch {
+		case err == nil, errors.Is(err, forge.ErrNotFound), errors.Is(err, forge.ErrInvalid), errors.Is(err, forge.ErrRefused):
+			known = store.Check{Head: status.Commit, Against: status.Commit}
+		default:
+			slog.WarnContext(ctx, "status not told", "repository", k.name, "commit", status.Commit, "err", err)
+			k.again(checkFailed)
 		}
-		known = store.Check{Head: status.Commit, Against: status.Commit}
 	}
 	k.now = append(k.now, known)
-	return nil
 }
 
 // status tells a status to the forge. It is what a branch protection can require.
@@ -140,50 +164,63 @@ func (k *checker) status(ctx context.Context, s store.CommitStatus) error {
 }
 
 // open looks at an open pull request that is another one than when it was looked at last. What
-// cannot be read now does not keep the others from it.
+// cannot be read now is tried again after a while, and does not keep the others from it.
 func (k *checker) open(ctx context.Context, l forge.Listed) {
-	known := k.known(l.Number)
-	next := store.Check{Number: l.Number, Head: l.Head, Against: k.step.Repository.Synced, Told: known.Told}
-	if next == known {
+	known, now := k.known(l.Number), k.step.Repository.Now
+	same := known.Head == l.Head && known.Against == k.step.Repository.Synced
+	if same && (known.RetryAt == nil || now.Before(*known.RetryAt)) {
+		if known.RetryAt != nil {
+			k.again(known.RetryAt.Sub(now))
+		}
 		k.now = append(k.now, known)
 		return
 	}
 	if len(k.now) >= maxKnown { // those after it have their turn when others have ended
 		return
 	}
-	if k.checked++; k.checked > maxChecked || late(ctx) {
+	if !k.registered(l.Number) { // before anything is said there: whoever dies then is followed by one who knows of it
 		k.again(0)
-	} else if err := k.check(ctx, l, &next); err != nil {
-		slog.WarnContext(ctx, "pull request not checked", "repository", k.name, "number", l.Number, "err", err)
-		k.again(checkFailed)
-	} else {
-		k.now = append(k.now, next)
+		k.now = append(k.now, store.Check{Number: l.Number, Told: true})
 		return
 	}
-	if known.Head != "" {
+	if k.checked++; k.checked > maxChecked || late(ctx) {
+		k.again(0)
 		k.now = append(k.now, known)
+		return
 	}
+	next := store.Check{Number: l.Number, Head: l.Head, Against: k.step.Repository.Synced, Told: known.Told}
+	if err := k.check(ctx, l, &next, known.Head == ""); err != nil {
+		slog.WarnContext(ctx, "pull request not checked", "repository", k.name, "number", l.Number, "err", err)
+		at := now.Add(checkFailed)
+		next.RetryAt = &at
+		k.again(checkFailed)
+	}
+	k.now = append(k.now, next)
 }
 
-// check says what a pull request would do.
-func (k *checker) check(ctx context.Context, l forge.Listed, next *store.Check) error {
+// check says what a pull request would do. At the first look there is no comment that would have to be corrected.
+func (k *checker) check(ctx context.Context, l forge.Listed, next *store.Check, first bool) error {
 	x, err := k.read(ctx, l)
 	if err != nil {
 		return err
 	}
-	status := store.CommitStatus{Commit: l.Head, Context: store.ValidateContext, OK: x.ok(), Description: x.summary(), Detail: texts(x.problems, x.refused)}
-	if len(x.files) > 0 || next.Told {
+	if quiet := len(x.files) == 0 && (first || !next.Told); quiet {
+		next.Told = false
+	} else {
 		if err := k.forge.Comment(ctx, k.name, l.Number, checkMarker, x.comment()); err != nil {
 			return err
 		}
 		next.Told = true
 	}
+	status := store.CommitStatus{Commit: l.Head, Context: store.ValidateContext, OK: x.ok(), Description: x.summary(), Detail: texts(x.problems, x.refused)}
+	if l.Fork { // the same commit may be of a pull request of ours, which this says nothing of
+		status.Context = store.LintContext
+		return k.status(ctx, status)
+	}
 	if err := k.status(ctx, status); err != nil {
 		return err
 	}
-	if !l.Fork {
-		k.statuses = append(k.statuses, status)
-	}
+	k.statuses = append(k.statuses, status)
 	return nil
 }
 
@@ -311,6 +348,11 @@ func union(a, b map[string]string) map[string]bool {
 
 // gone follows a pull request that is open no more: its comment tells how its releases go.
 func (k *checker) gone(ctx context.Context, known store.Check) {
+	if late(ctx) {
+		k.again(0)
+		k.now = append(k.now, known)
+		return
+	}
 	err := k.follow(ctx, &known)
 	switch {
 	case errors.Is(err, errEnded), errors.Is(err, forge.ErrNotFound):
@@ -341,7 +383,11 @@ func (k *checker) follow(ctx context.Context, known *store.Check) error {
 		}
 		known.Merge = p.Merge
 	}
-	journeys, err := k.engine.store.Journeys(ctx, k.step.Repository.Tenant, k.step.Repository.Name, known.Merge)
+	commits, err := k.brought(ctx, *known)
+	if err != nil {
+		return err
+	}
+	journeys, err := k.engine.store.Journeys(ctx, k.step.Repository.Tenant, k.step.Repository.Name, commits)
 	if err != nil {
 		return err
 	}
@@ -361,18 +407,39 @@ func (k *checker) follow(ctx context.Context, known *store.Check) error {
 	return errEnded
 }
 
-// unreleased ends the story of a merge that released nothing, once it is known that it did not.
+// brought are the commits of the branch's own line that a merge made: several, when it was a fast-forward.
+func (k *checker) brought(ctx context.Context, known store.Check) ([]string, error) {
+	commits := []string{known.Merge}
+	if known.Merge != known.Head || known.Against == "" {
+		return commits, nil
+	}
+	repo, err := k.engine.open(k.step.Repository.Tenant, k.step.Repository.Name)
+	if err != nil {
+		return nil, err
+	}
+	line, _, err := repo.FirstParents(ctx, known.Against, known.Merge, maxCommits)
+	if errors.Is(err, gitrepo.ErrNoCommit) || unreadable(err) {
+		return commits, nil
+	}
+	for _, c := range line {
+		commits = append(commits, c.SHA)
+	}
+	return commits, err
+}
+
+// unreleased ends the story of a merge that released nothing, once that is known: the branch was read past it, or was
+// forced to where it is not.
 func (k *checker) unreleased(ctx context.Context, known *store.Check) error {
 	r := k.step.Repository
-	repo, err := k.engine.fetch(ctx, r.Tenant, r.Name, r.Branch)
+	repo, err := k.engine.open(r.Tenant, r.Name)
 	if err != nil {
 		return err
 	}
-	synced, err := repo.Ancestor(ctx, known.Merge, r.Synced)
-	if err != nil || !synced {
-		return err
+	ahead, err := repo.Ancestor(ctx, r.Synced, known.Merge)
+	if err == nil && (!ahead || known.Merge == r.Synced) || errors.Is(err, gitrepo.ErrNoCommit) {
+		return errEnded
 	}
-	return errEnded
+	return err
 }
 
 // A proposedChange is what a pull request would do.

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,7 +59,8 @@ type Engine struct {
 	store   *store.Store
 	open    func(tenant, repository string) (*gitrepo.Repository, error)
 	options Options
-	local   locks // empty but in a mutant
+	local   locks    // empty but in a mutant
+	seen    sync.Map // when the number of a repository at its forge was looked at last, by tenant and name
 }
 
 // New returns an engine on a store. Open finds a tenant's repository by name.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/approval"
@@ -46,11 +47,43 @@ func (e *Engine) fetch(ctx context.Context, tenant, repository string, branches 
 		return nil, err
 	}
 	if remote, ok := e.remote(tenant, repository); ok {
+		if err := e.bound(ctx, tenant, repository); err != nil {
+			return nil, err
+		}
 		if err := repo.Fetch(ctx, remote, branches...); err != nil {
 			return nil, err
 		}
 	}
 	return repo, nil
+}
+
+// boundFor is how long it is believed that a repository of the forge is the one that it was.
+const boundFor = 10 * time.Second
+
+// bound makes sure that the repository of the forge has the number that it was bound by: a name can be given to
+// another repository, whose files and people are not those that were trusted.
+func (e *Engine) bound(ctx context.Context, tenant, repository string) error {
+	f, name, ok := e.forge(tenant, repository)
+	if !ok {
+		return nil
+	}
+	key := tenant + "/" + repository
+	if at, ok := e.seen.Load(key); ok && time.Since(at.(time.Time)) < boundFor {
+		return nil
+	}
+	want, err := e.store.ForgeID(ctx, tenant, repository)
+	if err != nil || want == "" {
+		return err
+	}
+	r, err := f.Repository(ctx, name)
+	if err != nil {
+		return err
+	}
+	if have := strconv.FormatInt(r.ID, 10); have != want {
+		return fmt.Errorf("%w: %s at the forge has number %s, and was bound as %s", forge.ErrOtherRepository, name, have, want)
+	}
+	e.seen.Store(key, time.Now())
+	return nil
 }
 
 // remote is where a repository lives; false: it is here.
@@ -117,7 +150,7 @@ var errNoForge = errors.New("there is no forge for pull requests")
 func lasting(err error) bool {
 	for _, known := range []error{
 		forge.ErrUnavailable, forge.ErrLimited, forge.ErrDenied, forge.ErrNotFound, forge.ErrTooMuch, forge.ErrRefused,
-		forge.ErrMalformed, forge.ErrMoving, forge.ErrInvalid, gitrepo.ErrRefused, errNoForge,
+		forge.ErrMalformed, forge.ErrMoving, forge.ErrOtherRepository, forge.ErrInvalid, gitrepo.ErrRefused, errNoForge,
 	} {
 		if errors.Is(err, known) {
 			return true

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,7 +160,7 @@ func fetchMissing(ctx context.Context, storage *filesystem.Storage, session tran
 	if len(request.Wants) == 0 {
 		return nil
 	}
-	for name := range wanted {
+	for _, name := range bases(storage, wanted) {
 		request.Haves = append(request.Haves, known(ctx, storage, name)...)
 	}
 	answer, err := session.UploadPack(ctx, request)
@@ -167,6 +169,28 @@ func fetchMissing(ctx context.Context, storage *filesystem.Storage, session tran
 	}
 	defer answer.Close()
 	return packfile.UpdateObjectStorage(storage, demultiplex(request.Capabilities, answer))
+}
+
+// maxBases bounds of how many branches the remote is told what we have.
+const maxBases = 16
+
+// bases are the references whose commits the remote is told of: those that are wanted, and branches that are there
+// already. What is wanted for the first time began at one of these.
+func bases(storage *filesystem.Storage, wanted map[plumbing.ReferenceName]plumbing.Hash) []plumbing.ReferenceName {
+	out := slices.Sorted(maps.Keys(wanted))
+	all, err := storage.IterReferences()
+	if err != nil {
+		return out // more is transferred than must be
+	}
+	defer all.Close()
+	_ = all.ForEach(func(ref *plumbing.Reference) error {
+		_, ok := wanted[ref.Name()]
+		if !ok && ref.Name().IsBranch() && len(out) < len(wanted)+maxBases {
+			out = append(out, ref.Name())
+		}
+		return nil
+	})
+	return out
 }
 
 // isComplete reports whether the branch already points there. An object that is merely there proves nothing about its

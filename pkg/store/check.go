@@ -18,6 +18,8 @@ type Check struct {
 	Against string // commit of the branch that it was merged onto for that
 	Told    bool   // there is a comment of ours
 	Merge   string // commit that it was merged as; empty: it is open
+	// RetryAt: it could not be looked at, and is not tried again before; nil: it was.
+	RetryAt *time.Time
 }
 
 // A CheckStep is what one look at the pull requests of a repository is done on.
@@ -25,7 +27,6 @@ type CheckStep struct {
 	Repository RepositoryState
 	Known      []Check
 	Status     *CommitStatus // of the commit that was synced last; nil: none yet
-	Living     []int64       // numbers of the promotion pull requests that there are to be
 }
 
 // KeepChecks makes the pull requests of a repository due for ever. It is for those that have a forge.
@@ -47,7 +48,7 @@ func (s *Store) LoadChecks(ctx context.Context, c Claim) (st CheckStep, err erro
 	}
 	err = s.within(ctx, c.Tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		b.Queue("SELECT number, head, against, told, merge FROM pull_checks WHERE (tenant, repository) = ($1, $2) ORDER BY number", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+		b.Queue("SELECT number, head, against, told, merge, retry_at FROM pull_checks WHERE (tenant, repository) = ($1, $2) ORDER BY number", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 			st.Known, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Check])
 			return err
 		})
@@ -57,10 +58,6 @@ func (s *Store) LoadChecks(ctx context.Context, c Claim) (st CheckStep, err erro
 				st.Status = &CommitStatus{}
 				return rows.Scan(&st.Status.Commit, &st.Status.Context, &st.Status.OK, &st.Status.Description, &st.Status.Detail, &st.Status.At)
 			})
-		})
-		b.Queue("SELECT number FROM pulls WHERE (tenant, repository) = ($1, $2) AND number <> 0", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
-			st.Living, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-			return err
 		})
 		return send(ctx, tx, b)
 	})
@@ -76,8 +73,8 @@ func (s *Store) SaveChecks(ctx context.Context, c Claim, st CheckStep, now []Che
 		b := &pgx.Batch{}
 		b.Queue("DELETE FROM pull_checks WHERE (tenant, repository) = ($1, $2)", c.Tenant, c.ID)
 		for _, k := range now {
-			b.Queue("INSERT INTO pull_checks (tenant, repository, number, head, against, told, merge) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-				c.Tenant, c.ID, k.Number, k.Head, k.Against, k.Told, k.Merge)
+			b.Queue("INSERT INTO pull_checks (tenant, repository, number, head, against, told, merge, retry_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+				c.Tenant, c.ID, k.Number, k.Head, k.Against, k.Told, k.Merge, k.RetryAt)
 		}
 		for _, status := range statuses {
 			queueStatus(b, st.Repository, status)
@@ -89,6 +86,25 @@ func (s *Store) SaveChecks(ctx context.Context, c Claim, st CheckStep, now []Che
 		return fmt.Errorf("save checks of %s: %w", c.ID, err)
 	}
 	return nil
+}
+
+// KeptSlots returns the slots, as environment/deployment, whose promotion pull request somebody keeps or is about to
+// open: those that have one, and those with a promotion that has not ended.
+func (s *Store) KeptSlots(ctx context.Context, tenant, repository string) (slots []string, err error) {
+	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT environment || '/' || deployment FROM pulls WHERE (tenant, repository) = ($1, $2) AND (promotion <> '' OR number <> 0)
+			UNION SELECT p.environment || '/' || p.deployment FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
+			WHERE (r.tenant, r.repository) = ($1, $2) AND p.finished_at IS NULL`, tenant, repository)
+		if err != nil {
+			return err
+		}
+		slots, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kept slots of %s: %w", repository, err)
+	}
+	return slots, nil
 }
 
 // A Journey is how far a release has come.
@@ -108,11 +124,11 @@ type StageAt struct {
 	Ended  *time.Time // nil: it has not
 }
 
-// Journeys returns the releases that a commit made, by deployment.
-func (s *Store) Journeys(ctx context.Context, tenant, repository, commit string) (out []Journey, err error) {
+// Journeys returns the releases that commits made, by deployment.
+func (s *Store) Journeys(ctx context.Context, tenant, repository string, commits []string) (out []Journey, err error) {
 	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		b.Queue("SELECT id, deployment, state, snapshot FROM releases WHERE (tenant, repository, commit) = ($1, $2, $3) ORDER BY deployment", tenant, repository, commit).Query(func(rows pgx.Rows) error {
+		b.Queue("SELECT id, deployment, state, snapshot FROM releases WHERE (tenant, repository) = ($1, $2) AND commit = ANY ($3) ORDER BY deployment, generation", tenant, repository, commits).Query(func(rows pgx.Rows) error {
 			var j Journey
 			_, err := pgx.ForEachRow(rows, []any{&j.Release, &j.Deployment, &j.State, &j.Snapshot}, func() error {
 				out = append(out, j)
@@ -123,7 +139,7 @@ func (s *Store) Journeys(ctx context.Context, tenant, repository, commit string)
 		})
 		b.Queue(`SELECT DISTINCT ON (p.release, p.stage) p.release, p.stage, p.status, p.reason, p.finished_at FROM releases r
 			JOIN promotions p ON (p.tenant, p.release) = (r.tenant, r.id) AND p.kind <> 'restore'
-			WHERE (r.tenant, r.repository, r.commit) = ($1, $2, $3) ORDER BY p.release, p.stage, p.attempt DESC`, tenant, repository, commit).Query(func(rows pgx.Rows) error {
+			WHERE (r.tenant, r.repository) = ($1, $2) AND r.commit = ANY ($3) ORDER BY p.release, p.stage, p.attempt DESC`, tenant, repository, commits).Query(func(rows pgx.Rows) error {
 			var release string
 			var at StageAt
 			_, err := pgx.ForEachRow(rows, []any{&release, &at.Stage, &at.Status, &at.Reason, &at.Ended}, func() error {
@@ -140,7 +156,7 @@ func (s *Store) Journeys(ctx context.Context, tenant, repository, commit string)
 		return send(ctx, tx, b)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("releases of commit %.12s: %w", commit, err)
+		return nil, fmt.Errorf("releases of %d commits: %w", len(commits), err)
 	}
 	return out, nil
 }

@@ -61,6 +61,17 @@ func (s *Store) BindRepository(ctx context.Context, tenant, name, forgeID, forge
 	return nil
 }
 
+// ForgeID returns the number that a repository was bound by; empty: it was not.
+func (s *Store) ForgeID(ctx context.Context, tenant, name string) (id string, err error) {
+	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
+		return missing(tx.QueryRow(ctx, "SELECT forge_id FROM repositories WHERE (tenant, name) = ($1, $2)", tenant, name).Scan(&id))
+	})
+	if err != nil {
+		return "", fmt.Errorf("forge of repository %s: %w", name, err)
+	}
+	return id, nil
+}
+
 // addDue makes a new row (tenant, kind, id) due now.
 const addDue = "INSERT INTO due (tenant, kind, id, wake_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING"
 
@@ -122,6 +133,9 @@ type NewRelease struct {
 
 // ValidateContext is the name of the status that says whether a commit's intents are valid.
 const ValidateContext = "hotswap/validate"
+
+// LintContext is the name of the status that says whether a fork's own intents are valid. It opens nothing.
+const LintContext = "hotswap/lint"
 
 // A CommitStatus is what HotSwap says about a commit.
 type CommitStatus struct {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,8 +34,6 @@ type fragile struct {
 	calls []string
 	// meanwhile is what happens before a call that is held, or comes too late.
 	meanwhile func()
-	// aged: pull requests are listed as if they were untouched for minutes.
-	aged bool
 }
 
 // call does one call, or loses it.
@@ -76,16 +73,6 @@ func (f *fragile) Ensure(ctx context.Context, repo string, want forge.PullReques
 
 func (f *fragile) Merge(ctx context.Context, repo string, n int64, m forge.Merge) (string, error) {
 	return call(f, "Merge", func() (string, error) { return f.Forge.Merge(ctx, repo, n, m) })
-}
-
-func (f *fragile) Pulls(ctx context.Context, repo string, filter forge.Filter) ([]forge.Listed, error) {
-	all, err := f.Forge.Pulls(ctx, repo, filter)
-	for i := range all {
-		if f.aged {
-			all[i].UpdatedAt = all[i].UpdatedAt.Add(-2 * time.Minute)
-		}
-	}
-	return all, err
 }
 
 func (f *fragile) Close(ctx context.Context, repo string, n int64) error {
@@ -177,7 +164,6 @@ func reviewed(t *testing.T, lab conformance.Lab, at int, how ill) []string {
 	merged := slices.DeleteFunc(slices.Clone(all), func(l forge.Listed) bool { return l.State != approval.Merged })
 	require.Len(t, merged, 1, "one merge")
 	if how == held && len(all) > 1 { // opened late, when nobody waited for it any more
-		f.aged = true
 		require.NoError(t, w.store.KeepChecks(t.Context(), tenant, w.name))
 		w.settle()
 		all, err = lab.Forge().Pulls(t.Context(), w.repo, forge.Filter{Base: releases, State: approval.Open})

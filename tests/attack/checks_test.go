@@ -1,6 +1,7 @@
 package attack_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -133,6 +134,17 @@ func checked(t *testing.T, lab conformance.Lab) {
 			require.Contains(t, p.says(), "**Ready to merge**")
 			require.Contains(t, p.says(), "The branch itself has")
 			require.Contains(t, p.status(), " success ")
+		},
+		"and none of another repository by the same name": func(t *testing.T, w *world) {
+			w.first("")
+			r, err := lab.Forge().Repository(t.Context(), w.repo)
+			require.NoError(t, err)
+			require.NoError(t, w.store.BindRepository(t.Context(), tenant, w.name, "4711", w.repo))
+			p := w.propose("next", map[string]string{"deployments/checkout.yaml": deployment("1.5.0")})
+			require.Empty(t, p.says())
+			w.exec("UPDATE repositories SET forge_id = $1", strconv.FormatInt(r.ID, 10)) // it is the one that was bound
+			w.settle()
+			require.Contains(t, p.says(), "**Ready to merge**")
 		},
 		"and one of a fork is read, and told nothing": func(t *testing.T, w *world) {
 			if !lab.Forge().Capabilities().Forks {

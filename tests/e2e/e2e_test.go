@@ -286,7 +286,7 @@ func TestNothingToVerifyIsNotVerified(t *testing.T) {
 }
 
 func TestServeRunsAPostgresOfItsOwnAndEndsInOrder(t *testing.T) {
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, dir: t.TempDir(), patience: 30 * time.Second}
 	for range 2 { // the second start finds what the first one left
 		listen := freeAddress(t)
 		w.url = "http://" + listen

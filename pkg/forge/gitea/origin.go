@@ -189,17 +189,21 @@ func (g *Gitea) mergedBy(ctx context.Context, path, id string) (int64, error) {
 	return p.Number, err
 }
 
-// pushed adds who pushed a commit to any branch, as far as the feed tells.
+// pushed adds all who pushed a commit to any branch, as far as the feed tells. Nobody is left out because another
+// pushed it later: the feed is read to its end, and where that is not reached somebody is not known.
 func (g *Gitea) pushed(ctx context.Context, path, id string, people []approval.Account) ([]approval.Account, error) {
+	known := false
 	for number := 1; number <= maxFeed; number++ {
 		page, _, err := readPage[activity](ctx, g, list{path: path + "/activities/feeds"}, number)
 		if err != nil {
 			return nil, err
 		}
+		if len(page) == 0 && known {
+			return people, nil
+		}
 		if len(page) == 0 {
 			break
 		}
-		known := false
 		for _, a := range page {
 			if a.Type != "commit_repo" {
 				continue
@@ -208,14 +212,9 @@ func (g *Gitea) pushed(ctx context.Context, path, id string, people []approval.A
 			if err != nil {
 				return nil, err
 			}
-			for _, c := range commits {
-				if c == id {
-					people, known = with(people, g.account(a.User)), true
-				}
+			if slices.Contains(commits, id) {
+				people, known = with(people, g.account(a.User)), true
 			}
-		}
-		if known {
-			return people, nil
 		}
 	}
 	return with(people, unknownPusher()), nil

@@ -12,6 +12,7 @@ CREATE TABLE pull_checks (
   against    text NOT NULL,             -- commit of the branch that it was merged onto to look at it
   told       boolean NOT NULL,          -- there is a comment
   merge      text NOT NULL DEFAULT '',  -- commit that it was merged as
+  retry_at   timestamptz,               -- it could not be looked at; not tried again before
   PRIMARY KEY (tenant, repository, number)
 );
 ALTER TABLE pull_checks ENABLE ROW LEVEL SECURITY;
