@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -188,8 +187,8 @@ func (k *checker) open(ctx context.Context, l forge.Listed) {
 		k.now = append(k.now, known)
 		return
 	}
-	next := store.Check{Number: l.Number, Head: l.Head, Against: k.step.Repository.Synced, Told: known.Told}
-	if err := k.check(ctx, l, &next, known.Head == ""); err != nil {
+	next := store.Check{Number: l.Number, Head: l.Head, Against: k.step.Repository.Synced, Told: known.Told && known.Head != ""}
+	if err := k.check(ctx, l, &next); err != nil {
 		slog.WarnContext(ctx, "pull request not checked", "repository", k.name, "number", l.Number, "err", err)
 		at := now.Add(checkFailed)
 		next.RetryAt = &at
@@ -198,19 +197,17 @@ func (k *checker) open(ctx context.Context, l forge.Listed) {
 	k.now = append(k.now, next)
 }
 
-// check says what a pull request would do. At the first look there is no comment that would have to be corrected.
-func (k *checker) check(ctx context.Context, l forge.Listed, next *store.Check, first bool) error {
+// check says what a pull request would do. Where no intent is changed nothing is said, unless something was said before.
+func (k *checker) check(ctx context.Context, l forge.Listed, next *store.Check) error {
 	x, err := k.read(ctx, l)
 	if err != nil {
 		return err
 	}
-	if quiet := len(x.files) == 0 && (first || !next.Told); quiet {
-		next.Told = false
-	} else {
+	if len(x.files) > 0 || next.Told {
+		next.Told = true // also when the answer is lost
 		if err := k.forge.Comment(ctx, k.name, l.Number, checkMarker, x.comment()); err != nil {
 			return err
 		}
-		next.Told = true
 	}
 	status := store.CommitStatus{Commit: l.Head, Context: store.ValidateContext, OK: x.ok(), Description: x.summary(), Detail: texts(x.problems, x.refused)}
 	if l.Fork { // the same commit may be of a pull request of ours, which this says nothing of
@@ -245,18 +242,12 @@ func (k *checker) read(ctx context.Context, l forge.Listed) (proposedChange, err
 		}
 	}
 	d := k.engine.reader(repo, r)
-	x := proposedChange{fork: l.Fork, head: l.Head}
-	if l.Fork {
-		d.at.Synced = ""
-		now, problems, err := d.load(ctx, l.Head)
-		if unreadable(err) {
-			x.unread = "its intents cannot be read: " + err.Error()
-			return x, nil
-		}
-		x.problems, x.files = problems, slices.Sorted(maps.Keys(now.blobs))
+	x := proposedChange{fork: l.Fork}
+	if err := d.base(ctx); err != nil {
 		return x, err
 	}
-	if err := d.base(ctx); err != nil {
+	if l.Fork {
+		err := d.linted(ctx, l.Head, &x)
 		return x, err
 	}
 	merged, err := repo.Join(ctx, gitrepo.Join{Base: r.Synced, Head: l.Head, Name: "HotSwap", Email: recordEmail, Message: "a look\n", At: lookTime})
@@ -267,7 +258,36 @@ func (k *checker) read(ctx context.Context, l forge.Listed) (proposedChange, err
 	if err != nil {
 		return x, err
 	}
-	return x, d.proposed(ctx, merged, &x)
+	err = d.proposed(ctx, merged, &x)
+	return x, err
+}
+
+// linted reads the files of a fork by themselves.
+func (d *reader) linted(ctx context.Context, head string, x *proposedChange) error {
+	now, problems, err := d.load(ctx, head)
+	if unreadable(err) {
+		x.unread, x.files = "its intents cannot be read: "+err.Error(), []string{""}
+		return nil
+	}
+	x.problems, x.files = problems, differing(d.before, now)
+	return err
+}
+
+// differing are the intents' files that two versions do not have alike.
+func differing(a, b version) []string {
+	var out []string
+	for name, blob := range a.blobs {
+		if b.blobs[name] != blob {
+			out = append(out, name)
+		}
+	}
+	for name := range b.blobs {
+		if _, ok := a.blobs[name]; !ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // proposed compares what a commit says with what was synced last.
@@ -281,12 +301,7 @@ func (d *reader) proposed(ctx context.Context, sha string, x *proposedChange) er
 	if err != nil {
 		return err
 	}
-	for name := range union(before.blobs, now.blobs) {
-		if before.blobs[name] != now.blobs[name] {
-			x.files = append(x.files, name)
-		}
-	}
-	slices.Sort(x.files)
+	x.files = differing(before, now)
 	_, had, err := d.load(ctx, d.at.Synced)
 	if err != nil && !unreadable(err) {
 		return err
@@ -332,18 +347,6 @@ func fresh(problems, had []intent.Problem) (out []intent.Problem, known int) {
 		}
 	}
 	return out, known
-}
-
-// union is every key of both.
-func union(a, b map[string]string) map[string]bool {
-	out := map[string]bool{}
-	for k := range a {
-		out[k] = true
-	}
-	for k := range b {
-		out[k] = true
-	}
-	return out
 }
 
 // gone follows a pull request that is open no more: its comment tells how its releases go.
@@ -445,7 +448,6 @@ func (k *checker) unreleased(ctx context.Context, known *store.Check) error {
 // A proposedChange is what a pull request would do.
 type proposedChange struct {
 	fork     bool
-	head     string
 	files    []string // that it changes
 	unread   string   // why nothing can be said; empty: it can
 	conflict string   // branch that it conflicts with, if it does

@@ -155,8 +155,17 @@ func checked(t *testing.T, lab conformance.Lab) {
 			stranger := lab.Account(t, "stranger")
 			p := proposal{world: w, number: lab.OpenFromFork(t, w.repo, "main", stranger)}
 			w.settle()
-			require.Contains(t, p.says(), "**Linted**: no problems.\n**Next**: a maintainer decides")
+			require.Empty(t, p.says(), "it changes no intent")
+			pull, err := lab.Forge().Pull(t.Context(), w.repo, p.number)
+			require.NoError(t, err)
+			p.head = pull.Head
+			require.Equal(t, "hotswap/lint success linted: no problems", p.status(), "by a name that no protection asks for")
+			p.head = lab.Write(t, stranger.Login+"/"+w.name, "feature", "", map[string]string{"deployments/other.yaml": "kind: nonsense\n"}, stranger)
+			w.settle()
+			require.Contains(t, p.says(), "**Cannot be planned**")
+			require.Contains(t, p.says(), "deployments/other.yaml:1:")
 			require.NotContains(t, p.says(), "production", "names of ours")
+			require.Contains(t, p.status(), "hotswap/lint failure")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

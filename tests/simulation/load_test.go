@@ -91,9 +91,12 @@ func (w *world) gates(s *step) error {
 	if s.env == nil {
 		return fmt.Errorf("environment %s is not known", stage.Environment)
 	}
-	var err error
-	if s.facts.Plan, err = w.plan(s.from, stage.Name, s.env); err != nil {
+	plan, err := w.plan(s.from, stage.Name, s.env)
+	if err != nil {
 		return err
+	}
+	if s.facts.Plan = plan.digest; plan.digest != p.Plan {
+		s.facts.Parts = &plan.parts
 	}
 	s.truth = w.truthOf(s)
 	if len(stage.Gates.Windows) > 0 {

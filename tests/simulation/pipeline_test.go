@@ -149,9 +149,15 @@ func (d deploymentShape) snapshot(tenant, version string, remove bool) intent.Sn
 	return s
 }
 
-// plan returns the digest of the plan of a stage as the environment is now. It is
+// A planned is a plan as people are told of it.
+type planned struct {
+	digest string
+	parts  promotion.PlanParts
+}
+
+// plan returns the plan of a stage as the environment is now. It is
 // remembered: the same release, environment and units have the same plan.
-func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (string, error) {
+func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (planned, error) {
 	var units []string
 	tenant := r.snapshot.Tenant
 	if st, ok := promotion.StageOf(r.snapshot.Pipeline, stage); ok && st.Strategy.Units == "exact" {
@@ -163,11 +169,15 @@ func (w *world) plan(r *releaseRow, stage string, env *environmentRow) (string, 
 	}
 	p, err := promotion.NewPlan(*r.snapshot, stage, env.document, nil, units)
 	if err != nil {
-		return "", err
+		return planned{}, err
 	}
-	digest, err := p.Digest()
-	w.plans[k] = digest
-	return digest, err
+	out := planned{}
+	if out.digest, err = p.Digest(); err != nil {
+		return out, err
+	}
+	out.parts, err = p.Parts()
+	w.plans[k] = out
+	return out, err
 }
 
 type planKey struct {

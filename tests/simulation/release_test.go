@@ -90,7 +90,7 @@ func (w *world) begin(tenant string, s releaseStep, start promotion.StageStart, 
 	if err != nil {
 		return promotion.Decision{}, err
 	}
-	return promotion.Decide(p, promotion.Event{Kind: promotion.Created, Actor: by, Reason: reason, Facts: promotion.Facts{Plan: plan}}, s.now)
+	return promotion.Decide(p, promotion.Event{Kind: promotion.Created, Actor: by, Reason: reason, Facts: promotion.Facts{Plan: plan.digest, Parts: &plan.parts}}, s.now)
 }
 
 func (w *world) commitRelease(c claim, s releaseStep, res releaseResult) error {

@@ -40,7 +40,7 @@ type world struct {
 	keys     int // that nodes ever got
 	net      []message
 	workers  []*worker
-	plans    map[planKey]string
+	plans    map[planKey]planned
 	windows  map[string]promotion.WindowFact
 	pushed   map[key]int64 // newest generation of each deployment, as Git has it
 	versions int
@@ -93,7 +93,7 @@ func newWorldBeside(seed uint64, m mutant, beside func(*world)) *world {
 
 func emptyWorld(seed uint64, m mutant, now time.Time) *world {
 	w := &world{
-		seed: seed, mutant: m, now: now, epoch: 1, db: newTables(), plans: map[planKey]string{}, windows: map[string]promotion.WindowFact{},
+		seed: seed, mutant: m, now: now, epoch: 1, db: newTables(), plans: map[planKey]planned{}, windows: map[string]promotion.WindowFact{},
 		pushed: map[key]int64{}, clusters: []string{"", "east", "west"}, workers: []*worker{{}, {}, {}}, pcg: rand.NewPCG(0, 0),
 	}
 	w.rng = rand.New(w.pcg)
