@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"hotswap.dev/hotswap/pkg/forge/builtin"
 )
 
 func TestAPushReachesANodeAndTheTrailVerifies(t *testing.T) {
@@ -229,12 +232,13 @@ func (w *world) sql(query string) string {
 	return *out
 }
 
-const pushBody = `{"ref":"refs/heads/main","before":"0000000000000000000000000000000000000000","after":"%s","repository":{"id":7,"full_name":"acme/deploy"}}`
+const pushBody = `{"ref":"refs/heads/main","before":"0000000000000000000000000000000000000000","after":"%s","repository":{"id":ID,"full_name":"acme/deploy"}}`
 
 func TestDeliveriesAtTheDoor(t *testing.T) {
 	w := newWorld(t)
-	body := strings.Replace(pushBody, "%s", strings.Repeat("ab", 20), 1)
-	other := strings.Replace(pushBody, "%s", strings.Repeat("cd", 20), 1)
+	ours := strings.Replace(pushBody, "ID", strconv.FormatInt(builtin.RepositoryID("acme/deploy"), 10), 1)
+	body := strings.Replace(ours, "%s", strings.Repeat("ab", 20), 1)
+	other := strings.Replace(ours, "%s", strings.Repeat("cd", 20), 1)
 	require.Equal(t, 401, w.post("d-1", "not the secret", body))
 	require.Equal(t, "0", w.sql("SELECT count(*)::text FROM inbox"), "what is not authentic leaves nothing")
 	require.Equal(t, 202, w.post("d-1", w.secret(), body))

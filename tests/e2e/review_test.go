@@ -94,6 +94,12 @@ func TestTwoReviewsTakeAVersionToProduction(t *testing.T) {
 	require.Equal(t, "merged", w.pull(number).State)
 	w.says(number, "**Deployed**")
 
+	// The end of a promotion moves the file that the next one's pull request changes, whose head is made anew then.
+	w.eventually("the record says that it succeeded", func() bool {
+		w.git("fetch", "-q", "origin", "hotswap/releases")
+		return strings.Contains(w.git("show", "FETCH_HEAD:releases/production/checkout.yaml"), "state: succeeded")
+	})
+
 	// The next one is refused: it never runs, and the slot goes on with the former.
 	w.push(w.artifact("1.5.0").intent())
 	number = w.living()
