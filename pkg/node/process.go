@@ -30,14 +30,26 @@ type spawner struct {
 
 func newSpawner() *spawner {
 	s := &spawner{work: make(chan func()), done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		for f := range s.work {
-			f()
-		}
-	}()
+	go s.run(func() {})
 	return s
+}
+
+// run works on a thread of its own, once it has called ready. The Go runtime does not end the main thread with a
+// goroutine that is locked to it: while that one is held here, another thread does the work.
+func (s *spawner) run(ready func()) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	if unix.Gettid() == unix.Getpid() {
+		other := make(chan struct{})
+		go s.run(func() { close(other) })
+		<-other
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(s.done)
+	ready()
+	for f := range s.work {
+		f()
+	}
 }
 
 // close ends the thread, and with it whatever it started that still runs.
