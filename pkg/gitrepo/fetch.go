@@ -160,8 +160,19 @@ func fetchMissing(ctx context.Context, storage *filesystem.Storage, session tran
 	if len(request.Wants) == 0 {
 		return nil
 	}
+	have := map[plumbing.Hash]bool{}
 	for _, name := range bases(storage, wanted) {
-		request.Haves = append(request.Haves, known(ctx, storage, name)...)
+		for _, h := range known(ctx, storage, name) {
+			if !have[h] {
+				have[h] = true
+				request.Haves = append(request.Haves, h)
+			}
+		}
+	}
+	// What is in the history of a branch that is here is here with its own history.
+	request.Wants = slices.DeleteFunc(request.Wants, func(h plumbing.Hash) bool { return have[h] })
+	if len(request.Wants) == 0 {
+		return nil
 	}
 	answer, err := session.UploadPack(ctx, request)
 	if err != nil {

@@ -228,3 +228,32 @@ func TestTheHeadOfAPullRequestIsFetched(t *testing.T) {
 	require.ErrorIs(t, err, gitrepo.ErrNoBranch)
 	require.ErrorIs(t, r.FetchPulls(t.Context(), remote), gitrepo.ErrBadName)
 }
+
+func TestABranchThatBeginsWhereAnotherIsTransfersNothing(t *testing.T) {
+	s, r := newSource(t), mirror(t)
+	remote := gitrepo.Remote{Password: secret.New([]byte("pass"))}
+	sent := new(int)
+	remote.URL, sent = serve(t, s, "pass")
+	s.commit("root", "a", noise(10_000))
+	older := s.commit("older", "a", noise(100))
+	newer := s.commit("newer", "a", noise(200))
+	require.NoError(t, r.Fetch(t.Context(), remote, "main"))
+	whole := *sent
+	for branch, at := range map[string]string{"same": newer, "behind": older} {
+		git(t, s.bare, "update-ref", "refs/heads/"+branch, at)
+		*sent = 0
+		require.NoError(t, r.Fetch(t.Context(), remote, branch))
+		tip, err := r.Tip(t.Context(), branch)
+		require.NoError(t, err)
+		require.Equal(t, at, tip)
+		require.LessOrEqual(t, *sent, whole/4)
+	}
+	git(t, s.bare, "update-ref", "refs/pull/7/head", s.commit("of a pull request", "b", noise(50)))
+	*sent = 0
+	require.NoError(t, r.FetchPulls(t.Context(), remote, 7))
+	require.LessOrEqual(t, *sent, whole/4, "only what the branch does not have")
+	head, err := r.PullTip(t.Context(), 7)
+	require.NoError(t, err)
+	_, err = r.Tree(t.Context(), head, []string{"a"}, gitrepo.Limits{})
+	require.NoError(t, err)
+}
