@@ -166,7 +166,7 @@ func (d *doctor) health(h store.Health, took time.Duration) {
 	d.part = "database"
 	d.ok("PostgreSQL %s answers in %d ms", h.Version, took.Milliseconds())
 	if h.ReadOnly {
-		d.bad(ill, "it takes no writes", "nothing goes on: it is a standby, or set read-only", "point --database-url at the primary", "docs/runbooks/postgresql-down.md#mitigation")
+		d.bad(ill, "it takes no writes", "nothing goes on: it is a standby, or set read-only", "point --database-url-file at the primary", "docs/runbooks/postgresql-down.md#mitigation")
 	}
 	if h.Bypasses {
 		d.bad(ill, "our role sees every tenant's rows", "row level security does not bind a superuser or a role with BYPASSRLS", "connect as hotswap_app", "docs/how-to/existing-postgresql.md")

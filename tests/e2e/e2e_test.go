@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/forge/builtin"
 )
 
@@ -232,13 +232,17 @@ func (w *world) sql(query string) string {
 	return *out
 }
 
-const pushBody = `{"ref":"refs/heads/main","before":"0000000000000000000000000000000000000000","after":"%s","repository":{"id":ID,"full_name":"acme/deploy"}}`
+// pushed is what the forge of the world says of a push to its branch.
+func pushed(t *testing.T, after string) string {
+	t.Helper()
+	body, err := forge.NewPushBody(builtin.RepositoryID("acme/deploy"), forge.Push{Repository: "acme/deploy", Ref: "refs/heads/main", After: strings.Repeat(after, 20)})
+	require.NoError(t, err)
+	return string(body)
+}
 
 func TestDeliveriesAtTheDoor(t *testing.T) {
 	w := newWorld(t)
-	ours := strings.Replace(pushBody, "ID", strconv.FormatInt(builtin.RepositoryID("acme/deploy"), 10), 1)
-	body := strings.Replace(ours, "%s", strings.Repeat("ab", 20), 1)
-	other := strings.Replace(ours, "%s", strings.Repeat("cd", 20), 1)
+	body, other := pushed(t, "ab"), pushed(t, "cd")
 	require.Equal(t, 401, w.post("d-1", "not the secret", body))
 	require.Equal(t, "0", w.sql("SELECT count(*)::text FROM inbox"), "what is not authentic leaves nothing")
 	require.Equal(t, 202, w.post("d-1", w.secret(), body))
@@ -252,7 +256,7 @@ func TestDeliveriesAtTheDoor(t *testing.T) {
 
 func TestADatabaseThatTakesNoWritesAcknowledgesNothing(t *testing.T) {
 	w := newWorld(t)
-	body := strings.Replace(pushBody, "%s", strings.Repeat("ab", 20), 1)
+	body := pushed(t, "ab")
 	w.sql(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
 	w.sql("SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE usename = 'hotswap_app' AND datname = current_database()")
 	for range 3 {
