@@ -170,7 +170,7 @@ func says(tell func(what, detail, result string), number int64, lines []string) 
 
 // environmentOf is the environment that a promotion pull request is for.
 func environmentOf(l forge.Listed) string {
-	rest, ours := strings.CutPrefix(l.HeadRef, "hotswap/promote/")
+	rest, ours := strings.CutPrefix(l.HeadRef, record.PromoteFolder)
 	environment, _, _ := strings.Cut(rest, "/")
 	if !ours {
 		return ""

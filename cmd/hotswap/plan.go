@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -203,7 +202,7 @@ func writePlans(w io.Writer, plans []releasePlan) error {
 			if len(s.Gates) > 0 {
 				gates = strings.Join(s.Gates, ", ")
 			}
-			fmt.Fprintf(&b, "     units     nodes with %s\n     gates     %s\n     plan      %s\n", pairs(s.Selector), gates, s.Digest)
+			fmt.Fprintf(&b, "     units     nodes with %s\n     gates     %s\n     plan      %s\n", intent.Labels(s.Selector), gates, s.Digest)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -219,13 +218,4 @@ func (s stagePlan) title() string {
 		title += ", after " + strings.Join(s.Needs, " and ")
 	}
 	return title
-}
-
-// pairs writes labels in order: "environment=staging, region=eu".
-func pairs(labels map[string]string) string {
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		out = append(out, k+"="+labels[k])
-	}
-	return strings.Join(out, ", ")
 }

@@ -87,7 +87,7 @@ func (k *checker) strays(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	open = slices.DeleteFunc(open, func(l forge.Listed) bool { return l.Fork || !strings.HasPrefix(l.HeadRef, promoteFolder) })
+	open = slices.DeleteFunc(open, func(l forge.Listed) bool { return l.Fork || !strings.HasPrefix(l.HeadRef, record.PromoteFolder) })
 	if len(open) == 0 {
 		return nil
 	}
@@ -96,10 +96,10 @@ func (k *checker) strays(ctx context.Context) error {
 		return err
 	}
 	for _, l := range open {
-		if slices.Contains(kept, strings.TrimPrefix(l.HeadRef, promoteFolder)) {
+		if slices.Contains(kept, strings.TrimPrefix(l.HeadRef, record.PromoteFolder)) {
 			continue
 		}
-		if err := k.forge.Close(ctx, k.name, l.Number); err != nil && !errors.Is(err, forge.ErrMerged) && !errors.Is(err, forge.ErrNotFound) {
+		if err := away(ctx, k.forge, k.name, l.Number); err != nil {
 			return err
 		}
 	}
@@ -124,22 +124,20 @@ func (k *checker) again(in time.Duration) {
 	}
 }
 
-func (k *checker) registered(number int64) bool {
-	return slices.ContainsFunc(k.step.Known, func(known store.Check) bool { return known.Number == number })
-}
-
-func (k *checker) known(number int64) store.Check {
+// known is what was told on a pull request; false: it was not seen before.
+func (k *checker) known(number int64) (store.Check, bool) {
 	for _, known := range k.step.Known {
 		if known.Number == number {
-			return known
+			return known, true
 		}
 	}
-	return store.Check{Number: number}
+	return store.Check{Number: number}, false
 }
 
 // branch tells the status of the commit that was synced last.
 func (k *checker) branch(ctx context.Context) {
-	known, status := k.known(0), k.step.Status
+	known, _ := k.known(0)
+	status := k.step.Status
 	if status != nil && known.Head != status.Commit {
 		err := k.status(ctx, *status)
 		switch {
@@ -165,7 +163,8 @@ func (k *checker) status(ctx context.Context, s store.CommitStatus) error {
 // open looks at an open pull request that is another one than when it was looked at last. What
 // cannot be read now is tried again after a while, and does not keep the others from it.
 func (k *checker) open(ctx context.Context, l forge.Listed) {
-	known, now := k.known(l.Number), k.step.Repository.Now
+	known, seen := k.known(l.Number)
+	now := k.step.Repository.Now
 	same := known.Head == l.Head && known.Against == k.step.Repository.Synced
 	if same && (known.RetryAt == nil || now.Before(*known.RetryAt)) {
 		if known.RetryAt != nil {
@@ -177,7 +176,7 @@ func (k *checker) open(ctx context.Context, l forge.Listed) {
 	if len(k.now) >= maxKnown { // those after it have their turn when others have ended
 		return
 	}
-	if !k.registered(l.Number) { // before anything is said there: whoever dies then is followed by one who knows of it
+	if !seen { // before anything is said there: whoever dies then is followed by one who knows of it
 		k.again(0)
 		k.now = append(k.now, store.Check{Number: l.Number, Told: true})
 		return
@@ -203,7 +202,7 @@ func (k *checker) check(ctx context.Context, l forge.Listed, next *store.Check) 
 	if err != nil {
 		return err
 	}
-	if len(x.files) > 0 || next.Told {
+	if len(x.files) > 0 || x.unread != "" || next.Told {
 		next.Told = true // also when the answer is lost
 		if err := k.forge.Comment(ctx, k.name, l.Number, checkMarker, x.comment()); err != nil {
 			return err
@@ -252,7 +251,7 @@ func (k *checker) read(ctx context.Context, l forge.Listed) (proposedChange, err
 	}
 	merged, err := repo.Join(ctx, gitrepo.Join{Base: r.Synced, Head: l.Head, Name: "HotSwap", Email: recordEmail, Message: "a look\n", At: lookTime})
 	if errors.Is(err, gitrepo.ErrMergeConflict) {
-		x.unread, x.conflict, x.files = "it conflicts with branch "+r.Branch, r.Branch, []string{""}
+		x.unread, x.conflict = "it conflicts with branch "+r.Branch, r.Branch
 		return x, nil
 	}
 	if err != nil {
@@ -266,7 +265,7 @@ func (k *checker) read(ctx context.Context, l forge.Listed) (proposedChange, err
 func (d *reader) linted(ctx context.Context, head string, x *proposedChange) error {
 	now, problems, err := d.load(ctx, head)
 	if unreadable(err) {
-		x.unread, x.files = "its intents cannot be read: "+err.Error(), []string{""}
+		x.unread = "its intents cannot be read: " + err.Error()
 		return nil
 	}
 	x.problems, x.files = problems, differing(d.before, now)
@@ -295,18 +294,14 @@ func (d *reader) proposed(ctx context.Context, sha string, x *proposedChange) er
 	before := d.before
 	now, problems, err := d.load(ctx, sha)
 	if unreadable(err) {
-		x.unread, x.files = "its intents cannot be read: "+err.Error(), []string{""}
+		x.unread = "its intents cannot be read: " + err.Error()
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	x.files = differing(before, now)
-	_, had, err := d.load(ctx, d.at.Synced)
-	if err != nil && !unreadable(err) {
-		return err
-	}
-	x.problems, x.had = fresh(problems, had)
+	x.problems, x.had = fresh(problems, d.had)
 	_, refused, err := d.changes(ctx, gitrepo.Commit{SHA: sha}, now)
 	if err != nil {
 		return err

@@ -148,7 +148,7 @@ func (r releaseChange) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\n<details><summary>%s: how it would go</summary>\n\n| stage | units | strategy | gates | on failure | last run |\n|---|---|---|---|---|---|\n", plain(r.deployment))
 	for _, st := range r.after.Pipeline.Spec.Stages {
 		env := r.environments[st.Environment]
-		units := "nodes with " + labels(env.Spec.Selector)
+		units := "nodes with " + intent.Labels(env.Spec.Selector)
 		if r.after.Remove {
 			fmt.Fprintf(b, "| %s | %s | it is taken away | an operator | – | – |\n", plain(st.Name), cell(units))
 			continue
@@ -179,15 +179,6 @@ func (r releaseChange) write(b *strings.Builder) {
 	if len(lines) > 0 {
 		fmt.Fprintf(b, "\n<details><summary>%s: what is different</summary>\n\n%s\n\n</details>\n", plain(r.deployment), fence(strings.Join(lines, "\n")))
 	}
-}
-
-// labels are the labels of a selector, in order.
-func labels(selector map[string]string) string {
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(selector)) {
-		out = append(out, k+"="+selector[k])
-	}
-	return strings.Join(out, ", ")
 }
 
 // journeyComment tells how the releases of a merged pull request go.

@@ -200,10 +200,18 @@ func (k *keeper) past(ctx context.Context) error {
 	if err := k.say(ctx, number, closedComment(*p)); err != nil {
 		return err
 	}
-	if err := k.forge.Close(ctx, k.repo, number); err != nil && !errors.Is(err, forge.ErrMerged) && !errors.Is(err, forge.ErrNotFound) {
+	if err := away(ctx, k.forge, k.repo, number); err != nil {
 		return err
 	}
 	k.pull.Number = 0
+	return nil
+}
+
+// away closes a pull request; one that is merged or gone needs that no more.
+func away(ctx context.Context, f forge.Forge, repo string, number int64) error {
+	if err := f.Close(ctx, repo, number); err != nil && !errors.Is(err, forge.ErrMerged) && !errors.Is(err, forge.ErrNotFound) {
+		return err
+	}
 	return nil
 }
 
@@ -363,12 +371,9 @@ func (k *keeper) path() string {
 	return record.Record{Environment: k.step.Place.Environment, Deployment: k.step.Place.Deployment}.Path()
 }
 
-// promoteFolder is what the branches of promotion pull requests begin with.
-const promoteFolder = "hotswap/promote/"
-
 // branch is where the head of the slot's pull request lies.
 func (k *keeper) branch() string {
-	return promoteFolder + k.step.Place.Environment + "/" + k.step.Place.Deployment
+	return record.PromoteFolder + k.step.Place.Environment + "/" + k.step.Place.Deployment
 }
 
 // propose makes the commit that a review of the pull request is a review of: the slot's

@@ -98,6 +98,7 @@ type reader struct {
 	lost    bool // the synced commit cannot be read: compare with releases, not with it
 	decoded map[string]intent.File
 	before  version
+	had     []intent.Problem // of before
 	sync    store.Sync
 	newest  map[string]store.Newest
 	// environments are the newest valid ones that were read, by name: a release
@@ -164,7 +165,7 @@ func (d *reader) base(ctx context.Context) (err error) {
 	if d.at.Synced == "" {
 		return nil
 	}
-	d.before, _, err = d.load(ctx, d.at.Synced)
+	d.before, d.had, err = d.load(ctx, d.at.Synced)
 	if errors.Is(err, gitrepo.ErrNoCommit) && d.forced || unreadable(err) {
 		d.lost, err = true, nil
 	}

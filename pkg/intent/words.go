@@ -2,6 +2,7 @@ package intent
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -74,4 +75,13 @@ func (g Gates) Texts(windows []Window) []string {
 		out = append(out, "check "+c)
 	}
 	return out
+}
+
+// Labels writes labels in order: "environment=staging, region=eu".
+func Labels(labels map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		out = append(out, k+"="+labels[k])
+	}
+	return strings.Join(out, ", ")
 }

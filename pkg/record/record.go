@@ -20,6 +20,9 @@ const (
 	Folder = "releases"
 )
 
+// PromoteFolder begins the names of the branches of promotion pull requests.
+const PromoteFolder = "hotswap/promote/"
+
 // MaxBytes bounds the file of a record.
 const MaxBytes = 256 << 10
 
