@@ -140,6 +140,9 @@ func (e *Engine) pull(ctx context.Context, c store.Claim) error {
 	if err != nil { // people must be told why their promotion waits
 		k.unread(err)
 	}
+	if k.soon {
+		again = st.Now.Add(recordPause)
+	}
 	return e.store.SavePull(ctx, c, st, k.pull, again)
 }
 
@@ -166,6 +169,7 @@ type keeper struct {
 	repo   string // name at the forge
 	step   store.PullStep
 	pull   store.Pull // as it becomes
+	soon   bool       // Git is about to say what the pull request is to be based on
 }
 
 func (k *keeper) keep(ctx context.Context) error {
@@ -225,6 +229,11 @@ func (k *keeper) present(ctx context.Context) error {
 			return err
 		}
 	}
+	behind, err := k.behind(ctx)
+	if behind || err != nil {
+		k.soon = behind
+		return err
+	}
 	if err := k.propose(ctx); err != nil {
 		return err
 	}
@@ -236,6 +245,35 @@ func (k *keeper) present(ctx context.Context) error {
 		return err
 	}
 	return k.judge(ctx, p)
+}
+
+// behind reports whether the records' branch does not say yet how the promotion before
+// ended. A head that was made before it does would have to be made, and reviewed, again.
+func (k *keeper) behind(ctx context.Context) (bool, error) {
+	ended := k.step.Record
+	if ended == nil {
+		return false, nil
+	}
+	repo, err := k.engine.fetch(ctx, k.step.Tenant, k.pull.Repository, record.Branch)
+	if err != nil {
+		return false, err
+	}
+	tip, err := repo.Tip(ctx, record.Branch)
+	if errors.Is(err, gitrepo.ErrNoBranch) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	text, err := k.file(ctx, repo, tip)
+	if err != nil {
+		return false, err
+	}
+	said, err := record.Parse(k.path(), text)
+	if err != nil { // no record, or somebody's: the step of the records puts it right
+		return false, nil
+	}
+	return said.Promotion == ended.Promotion && said.State != ended.State, nil
 }
 
 // looked reads the pull request that shows the plan as it is. It answers true when
