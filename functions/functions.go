@@ -4,7 +4,9 @@ package functions
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"hotswap.dev/hotswap/functions/advance"
@@ -29,17 +31,76 @@ type Deps struct {
 	Secrets    nodes.Secrets                              // that orders refer to; nil: none
 	Hooks      forgewebhook.Hooks                         // finds the secrets of a webhook
 	Hint       func(ctx context.Context, function string) // "look now", ≤ 50 ms, may be lost
+	// Looks guard the call that means "look now".
+	Looks function.Looks
 }
 
-// All returns every function by its name.
-func All(d Deps) map[string]http.Handler {
-	host := func(name string, h http.Handler, l function.Limits) http.Handler {
-		return function.Host(name, h, d.Store.Ready, l)
+// The names of secrets, the same on every host.
+const (
+	SecretDatabase        = "hotswap-database-url"           // of the role hotswap_app
+	SecretAudit           = "hotswap-audit-signing"          // seed of an Ed25519 key, hexadecimal
+	SecretTokens          = "hotswap-token-signing"          // the same
+	SecretCalls           = "hotswap-function-call"          // the same
+	SecretCallsPrevious   = "hotswap-function-call-previous" // while it is rotated
+	SecretWebhook         = "hotswap-webhook"
+	SecretWebhookPrevious = "hotswap-webhook-previous" // while it is rotated
+	SecretGitea           = "hotswap-gitea-token"
+)
+
+// A Spec is what a host must know of a function. stack.yml and deploy/lambda say the same,
+// which tests compare.
+type Spec struct {
+	Name        string
+	Secrets     []string // without which it cannot work
+	Optional    []string // that it takes where the host has them
+	Timeouts    function.Timeouts
+	Limits      function.Limits
+	Connections int    // to the database, at most, of one process
+	Memory, CPU string // limits, in the words of Kubernetes
+	Cron        bool   // looks by itself, once a minute or more often
+}
+
+// Timeouts of functions that somebody waits for, and of those that work or wait themselves.
+var (
+	short = function.Timeouts{Exec: 15 * time.Second, Read: 20 * time.Second, Write: 25 * time.Second}
+	long  = function.DefaultTimeouts()
+)
+
+// Specs lists the functions, by name.
+func Specs() []Spec {
+	every := []string{SecretDatabase, SecretAudit, SecretCalls}
+	with := func(more ...string) []string { return append(slices.Clone(every), more...) }
+	previous := []string{SecretCallsPrevious}
+	forge := []string{SecretCallsPrevious, SecretGitea}
+	return []Spec{
+		{Name: "advance", Secrets: with(), Optional: forge, Timeouts: long, Connections: 2, Memory: "256Mi", CPU: "1", Cron: true},
+		{Name: "api", Secrets: with(SecretTokens), Optional: previous, Timeouts: short, Connections: 8, Memory: "256Mi", CPU: "1"},
+		{Name: "deliver", Secrets: with(SecretWebhook), Optional: forge, Timeouts: long, Connections: 2, Memory: "256Mi", CPU: "1", Cron: true},
+		{Name: "forge-webhook", Secrets: with(SecretWebhook), Optional: []string{SecretCallsPrevious, SecretWebhookPrevious}, Timeouts: short, Limits: function.Limits{Deadline: 10 * time.Second}, Connections: 2, Memory: "128Mi", CPU: "500m"},
+		{Name: "nodes", Secrets: with(), Optional: previous, Timeouts: long, Limits: function.Limits{Concurrency: 4096}, Connections: 4, Memory: "512Mi", CPU: "1"},
+		{Name: "validate", Secrets: with(), Optional: forge, Timeouts: long, Connections: 2, Memory: "512Mi", CPU: "1", Cron: true},
 	}
-	return map[string]http.Handler{
-		"forge-webhook": host("forge-webhook", forgewebhook.New(d.Hooks, d.Store, d.Hint), function.Limits{Deadline: 10 * time.Second}),
-		"validate":      host("validate", validate.New(d.Engine.Validate, d.Hint), function.Limits{}),
-		"advance": host("advance", advance.New(advance.Config{
+}
+
+// Find returns the function of a name; false when there is none.
+func Find(name string) (Spec, bool) {
+	all := Specs()
+	i := slices.IndexFunc(all, func(s Spec) bool { return s.Name == name })
+	if i < 0 {
+		return Spec{}, false
+	}
+	return all[i], true
+}
+
+// Handler returns the function of a name, behind its guard, without what its host adds.
+func Handler(name string, d Deps) (http.Handler, error) {
+	switch name {
+	case "forge-webhook":
+		return forgewebhook.New(d.Hooks, d.Store, d.Hint), nil // its callers sign each call
+	case "validate":
+		return d.Looks.Guard(validate.New(d.Engine.Validate, d.Hint)), nil
+	case "advance":
+		return d.Looks.Guard(advance.New(advance.Config{
 			Work: d.Engine.Advance, Backstop: d.Engine.Backstop, Hint: d.Hint,
 			NextDue: func(ctx context.Context) (time.Duration, bool, error) {
 				return d.Store.NextDue(ctx, engine.AdvanceKinds())
@@ -47,16 +108,55 @@ func All(d Deps) map[string]http.Handler {
 			Stay: func(ctx context.Context, invocation string, t time.Duration) (bool, error) {
 				return d.Store.Lease(ctx, "advance", invocation, t)
 			},
-		}), function.Limits{}),
-		"deliver": host("deliver", deliver.New(d.Engine.Deliver, d.Hint), function.Limits{}),
-		"api":     host("api", apifunction.New(api.Deps{Engine: d.Engine, Store: d.Store, Authorizer: d.Authorizer, Tokens: d.Tokens, Hint: d.Hint}), function.Limits{Deadline: 15 * time.Second}),
-		"nodes": host("nodes", nodes.New(nodes.Config{
+		})), nil
+	case "deliver":
+		return d.Looks.Guard(deliver.New(d.Engine.Deliver, d.Hint)), nil
+	case "api":
+		return apifunction.New(api.Deps{Engine: d.Engine, Store: d.Store, Authorizer: d.Authorizer, Tokens: d.Tokens, Hint: d.Hint}), nil
+	case "nodes":
+		return d.Looks.Guard(nodes.New(nodes.Config{
 			Fleet: d.Store, Authorize: d.Authorizer.Authorize, Hint: d.Hint, Now: time.Now, Secrets: d.Secrets,
-		}), function.Limits{Concurrency: 4096}),
+		})), nil
+	default:
+		return nil, fmt.Errorf("there is no function %q", name)
+	}
+}
+
+// All returns every function by its name, as one process hosts them all.
+func All(d Deps) map[string]http.Handler {
+	out := map[string]http.Handler{}
+	for _, s := range Specs() {
+		h, err := Handler(s.Name, d)
+		if err != nil {
+			panic(err) // a spec without a function: the tests notice
+		}
+		out[s.Name] = function.Host(s.Name, h, d.Store.Ready, s.Limits.Within(s.Timeouts))
+	}
+	return out
+}
+
+// Kinds says what work of the table due a function does, so that a platform that can look
+// there calls it when there is some; false: it does none.
+func Kinds(name string) ([]store.Kind, bool) {
+	switch name {
+	case "validate":
+		return []store.Kind{store.Inbox, store.Repository}, true
+	case "advance":
+		return engine.AdvanceKinds(), true
+	case "deliver":
+		return engine.DeliverKinds(), true
+	default:
+		return nil, false
 	}
 }
 
 // Schedule says how often a host's cron calls each function.
 func Schedule(tick time.Duration) map[string]time.Duration {
-	return map[string]time.Duration{"validate": tick, "advance": tick, "deliver": tick}
+	out := map[string]time.Duration{}
+	for _, s := range Specs() {
+		if s.Cron {
+			out[s.Name] = tick
+		}
+	}
+	return out
 }

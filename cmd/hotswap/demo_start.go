@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"hotswap.dev/hotswap/functions"
 	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/platform"
 	"hotswap.dev/hotswap/pkg/store"
@@ -139,7 +140,7 @@ func (d *demo) startFunctions(ctx context.Context) error {
 		return err
 	}
 	d.component("git", d.repositoryURL(), "1 repository")
-	d.component("functions", d.parts.url+"/function/NAME/", "5 functions in one process, ready in "+since(began))
+	d.component("functions", d.parts.url+"/function/NAME/", fmt.Sprintf("%d functions, started on demand; gateway ready in %s", len(functions.Specs()), since(began)))
 	return nil
 }
 

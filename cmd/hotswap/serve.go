@@ -20,7 +20,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"hotswap.dev/hotswap/functions"
 	"hotswap.dev/hotswap/pkg/audit"
 	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/engine"
@@ -46,6 +45,8 @@ type serveOptions struct {
 	gitea       giteaAt           // without URL: the built-in forge
 	branch      string            // empty: the default one
 	public      string            // URL
+	connections int               // of the functions, to the database
+	callbacks   []string          // networks
 	verbose     bool
 }
 
@@ -98,6 +99,8 @@ of HotSwap's own account there, an administrator of the repository, lies in DATA
 	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
 	f.DurationVar(&o.reconcile, "reconcile", time.Minute, "how often the branch is looked at, when no webhook comes")
 	f.StringToStringVar(&o.metrics, "metric-source", nil, "server of metrics, NAME=URL, as analyses name it; may be given several times")
+	f.IntVar(&o.connections, "function-connections", 40, "connections to the database that all functions together may hold")
+	f.StringSliceVar(&o.callbacks, "allow-callbacks", nil, "private networks that answers of asynchronous calls may be told to, such as 10.1.0.0/16")
 	f.BoolVar(&o.verbose, "verbose", false, "log every call")
 	return c
 }
@@ -128,7 +131,7 @@ func startAndServe(ctx context.Context, o serveOptions, out io.Writer, started *
 		return err
 	}
 	defer func() { err = errors.Join(err, database.stop()) }()
-	st, err := store.Open(ctx, store.Options{DSN: database.dsn, MaxConns: 12}, audit.NewWriter(secrets.Audit.Private()))
+	st, err := store.Open(ctx, store.Options{DSN: database.dsn, MaxConns: 6}, audit.NewWriter(secrets.Audit.Private()))
 	if err != nil {
 		return err
 	}
@@ -137,7 +140,7 @@ func startAndServe(ctx context.Context, o serveOptions, out io.Writer, started *
 	if err != nil {
 		return err
 	}
-	s := &server{options: o, dir: dir, secrets: secrets, store: st, url: "http://" + listener.Addr().String()}
+	s := &server{options: o, dir: dir, secrets: secrets, store: st, dsn: database.dsn, url: "http://" + listener.Addr().String()}
 	if err := s.prepare(ctx); err != nil {
 		_ = listener.Close()
 		return err
@@ -161,55 +164,38 @@ type server struct {
 	opener  func(tenant, repository string) (*gitrepo.Repository, error)
 	gate    gate // of pushes; whole before anybody is served
 	gateway http.Handler
+	dsn     string // of the application role
 	runner  *platform.Runner
+	async   *platform.Async
+
+	functions *platform.Functions
 }
 
 // prepare puts the parts together; nothing runs yet.
 func (s *server) prepare(ctx context.Context) error {
 	o := s.options
 	authorizer := auth.NewAuthorizer(s.store)
-	sign, err := gitrepo.SSHSigner(s.secrets.Audit.Private())
-	if err != nil {
-		return err
-	}
-	sources, err := metricSources(o.metrics)
-	if err != nil {
+	if _, err := metricSources(o.metrics); err != nil {
 		return err
 	}
 	with := s.embedded
 	if o.gitea.URL != "" {
 		with = s.gitea
 	}
-	eo, err := with(ctx, authorizer)
-	if err != nil {
+	if err := with(ctx, authorizer); err != nil {
 		return err
 	}
 	if err := s.store.KeepChecks(ctx, o.tenant, o.repository); err != nil {
 		return err
 	}
-	eo.Concurrency, eo.Reconcile, eo.Sign, eo.Metrics = 4, o.reconcile, sign, sources
-	e := engine.New(s.store, s.opener, eo)
-	local, err := secret.OpenLocal(s.dir.Path("secrets", "local"))
-	if err != nil {
+	if _, err := secret.OpenLocal(s.dir.Path("secrets", "local")); err != nil {
 		return err
 	}
-	hint := func(ctx context.Context, function string) { s.runner.Hint(ctx, function) }
-	all := functions.All(functions.Deps{
-		Store: s.store, Engine: e, Authorizer: authorizer, Secrets: local,
-		Tokens: auth.NewTokens(s.secrets.Tokens.Private(), nil, time.Now),
-		Hooks:  s.hooks, Hint: hint,
-	})
-	s.runner = platform.NewRunner(all, functions.Schedule(o.tick))
-	served := http.NotFoundHandler() // a foreign forge serves its repositories itself
-	if s.git != nil {
-		served = http.StripPrefix("/git", s.git)
-	}
-	s.gateway = platform.Gateway(all, served)
-	return nil
+	return s.host(authorizer)
 }
 
 // embedded is the Git server and the forge of this process.
-func (s *server) embedded(ctx context.Context, authorizer *auth.Authorizer) (engine.Options, error) {
+func (s *server) embedded(ctx context.Context, authorizer *auth.Authorizer) error {
 	o := s.options
 	at := forgeAt{
 		store: s.store, tenant: o.tenant, repository: o.repository, url: s.url, webhook: s.secrets.Webhook,
@@ -223,51 +209,46 @@ func (s *server) embedded(ctx context.Context, authorizer *auth.Authorizer) (eng
 		Log:          slog.Default(),
 	})
 	if err != nil {
-		return engine.Options{}, err
+		return err
 	}
-	s.git, s.opener = git, s.repositories()
+	s.git = git
+	s.opener = openOnce(func(tenant, repository string) (string, error) { return git.RepositoryPath(tenant + "/" + repository) })
 	if _, err := git.CreateRepository(ctx, at.full()); err != nil && !errors.Is(err, platform.ErrRepositoryExists) {
-		return engine.Options{}, err
+		return err
 	}
 	if err := s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, "main")); err != nil {
-		return engine.Options{}, err
+		return err
 	}
 	builtinForge, err := openForge(ctx, at)
 	if err != nil {
-		return engine.Options{}, err
+		return err
 	}
 	s.gate = gate{at: at, forge: builtinForge, authorizer: authorizer}
 	r, err := builtinForge.Repository(ctx, at.full())
 	if err == nil {
 		err = s.bind(ctx, r)
 	}
-	if err != nil {
-		return engine.Options{}, err
-	}
-	return engine.Options{Forges: func(tenant, repository string) (forge.Forge, string, bool) {
-		return builtinForge, at.full(), tenant == at.tenant && repository == at.repository
-	}}, nil
+	return err
 }
 
 // gitea is a repository of a Gitea server, with a mirror in the data folder.
-func (s *server) gitea(ctx context.Context, _ *auth.Authorizer) (engine.Options, error) {
+func (s *server) gitea(ctx context.Context, _ *auth.Authorizer) error {
 	o := s.options
 	g, err := openGitea(s.dir, o.gitea, o.tenant)
 	if err != nil {
-		return engine.Options{}, err
+		return err
 	}
 	r, err := g.greet(ctx)
 	if err != nil {
-		return engine.Options{}, err
+		return err
 	}
-	s.opener = g.open
 	if err := s.store.AddRepository(ctx, o.tenant, o.repository, cmp.Or(o.branch, r.DefaultBranch)); err != nil {
-		return engine.Options{}, err
+		return err
 	}
 	if err := s.bind(ctx, r); err != nil { // before another one is told a secret of ours
-		return engine.Options{}, err
+		return err
 	}
-	return g.options(), g.listen(ctx, o.public, forge.Hook{
+	return g.listen(ctx, o.public, forge.Hook{
 		URL: strings.TrimSuffix(o.public, "/") + "/function/forge-webhook/" + o.tenant + "/" + o.repository, Secret: s.secrets.Webhook,
 	})
 }
@@ -294,14 +275,8 @@ func metricSources(urls map[string]string) (map[string]engine.MetricSource, erro
 	return out, nil
 }
 
-// hooks finds the secrets of the repository's webhook.
-func (s *server) hooks(tenant, repository string) (forge.Keys, bool) {
-	ok := tenant == s.options.tenant && repository == s.options.repository
-	return forge.Keys{Current: s.secrets.Webhook, Previous: s.secrets.WebhookPrevious}, ok
-}
-
-// repositories opens each repository once.
-func (s *server) repositories() func(tenant, repository string) (*gitrepo.Repository, error) {
+// openOnce opens each repository once, where path says that it is.
+func openOnce(path func(tenant, repository string) (string, error)) func(tenant, repository string) (*gitrepo.Repository, error) {
 	open := map[string]*gitrepo.Repository{}
 	turn := make(chan struct{}, 1)
 	return func(tenant, repository string) (*gitrepo.Repository, error) {
@@ -311,11 +286,11 @@ func (s *server) repositories() func(tenant, repository string) (*gitrepo.Reposi
 		if r, ok := open[name]; ok {
 			return r, nil
 		}
-		path, err := s.git.RepositoryPath(name)
+		at, err := path(tenant, repository)
 		if err != nil {
 			return nil, err
 		}
-		r, err := gitrepo.Open(path)
+		r, err := gitrepo.Open(at)
 		if err != nil {
 			return nil, err
 		}
@@ -359,9 +334,11 @@ const serveEnd = 10 * time.Second
 // requests, requests under way, functions.
 func (s *server) run(ctx context.Context, listener net.Listener, databaseGone <-chan struct{}) error {
 	group, ctx := errgroup.WithContext(ctx)
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx)) // of requests: they end by themselves, or after serveEnd
+	defer cancel()
 	h := &http.Server{
 		Handler: s.gateway, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return calls },
 	}
 	group.Go(func() error {
 		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -370,6 +347,8 @@ func (s *server) run(ctx context.Context, listener net.Listener, databaseGone <-
 		return nil
 	})
 	group.Go(func() error { return s.runner.Run(ctx) })
+	group.Go(func() error { return s.async.Run(ctx) })
+	group.Go(func() error { return s.functions.Run(ctx) })
 	group.Go(func() error {
 		select {
 		case <-databaseGone:
@@ -382,7 +361,13 @@ func (s *server) run(ctx context.Context, listener net.Listener, databaseGone <-
 		<-ctx.Done()
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveEnd)
 		defer cancel()
-		return h.Shutdown(end)
+		err := h.Shutdown(end)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			slog.WarnContext(ctx, "requests were still under way and were cut off")
+			err = h.Close()
+		}
+		return err
 	})
 	return group.Wait()
 }

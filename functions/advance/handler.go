@@ -99,13 +99,15 @@ func (c Config) work(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// sleep waits for d. False: the context ended first.
+// sleep waits for d. False: the call or its host ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
+	case <-function.Stopping(ctx):
+		return false
 	case <-ctx.Done():
 		return false
 	}

@@ -169,13 +169,16 @@ func (h *handler) wanted(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if !pause(r.Context(), woken, time.Until(end)) {
+			if r.Context().Err() == nil { // the host stops: the node asks again, and reaches another process
+				function.WriteJSON(w, http.StatusOK, target.Wanted{Orders: news})
+			}
 			return
 		}
 	}
 }
 
 // pause waits until it is woken, it is time to look again, or left has passed;
-// at least for the rest between two looks. False: the caller is gone.
+// at least for the rest between two looks. False: the caller is gone, or the host stops.
 func pause(ctx context.Context, woken <-chan struct{}, left time.Duration) bool {
 	settle := time.NewTimer(rest)
 	defer settle.Stop()
@@ -184,6 +187,8 @@ func pause(ctx context.Context, woken <-chan struct{}, left time.Duration) bool 
 	select {
 	case <-woken:
 	case <-again.C:
+	case <-function.Stopping(ctx):
+		return false
 	case <-ctx.Done():
 		return false
 	}

@@ -73,6 +73,12 @@ const (
 	RecordsPush      Action = "records.push"   // move the branch that says what runs
 	AccountChange    Action = "account.change" // of the built-in forge; and what it may do, and its tokens
 	BranchProtect    Action = "branch.protect"
+	FunctionRead     Action = "function.read" // of the embedded platform, and what their processes wrote
+	FunctionCall     Action = "function.call" // one that does not ask its callers itself
+	FunctionDeploy   Action = "function.deploy"
+	FunctionDelete   Action = "function.delete"
+	FunctionScale    Action = "function.scale"
+	FunctionSecret   Action = "function.secret" // make, change or remove one of a function's secrets
 )
 
 // A rule says who may do an action. Refusals are always recorded; what was
@@ -91,10 +97,10 @@ func rules(a Action) (rule, bool) {
 		return rule{roles: []Role{Admin, Deployer}, record: true}, true
 	case PromotionStop, PromotionPause, PromotionCheck, GlassBreak, SlotRestore, HoldSet, PullOpen, PullMerge, PullClose:
 		return rule{roles: []Role{Admin, Deployer}}, true
-	case AuditRead, RecordsPush:
+	case AuditRead, RecordsPush, FunctionDeploy, FunctionDelete, FunctionSecret:
 		return rule{roles: []Role{Admin}, record: true}, true
 	case SecretSet, SecretList, SlotClean, JoinTokenCreate, TokenCreate, NodeRemove, PromotionDecide, PromotionApprove, HoldLift, EpochRaise,
-		ReviewDismiss, AccountChange, BranchProtect:
+		ReviewDismiss, AccountChange, BranchProtect, FunctionRead, FunctionCall, FunctionScale:
 		return rule{roles: []Role{Admin}}, true
 	case NodeWanted, NodeReport, NodeSecrets:
 		return rule{roles: []Role{Node}}, true

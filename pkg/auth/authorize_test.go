@@ -75,6 +75,12 @@ var policy = map[auth.Action]struct {
 	auth.RecordsPush:      {"admin", true},
 	auth.AccountChange:    {"admin", false},
 	auth.BranchProtect:    {"admin", false},
+	auth.FunctionRead:     {"admin", false},
+	auth.FunctionCall:     {"admin", false},
+	auth.FunctionScale:    {"admin", false},
+	auth.FunctionDeploy:   {"admin", true},
+	auth.FunctionDelete:   {"admin", true},
+	auth.FunctionSecret:   {"admin", true},
 	"no.such.action":      {"", false},
 	"":                    {"", false},
 }

@@ -21,19 +21,30 @@ type Limits struct {
 	Concurrency int           // calls side by side; default 64. More are answered 429
 }
 
-// Host returns h with what every function has: GET /_/health and /_/ready, a
-// deadline, a bound on concurrent calls, and a log line with the
-// call's id. Ready says whether the function could do its work now.
-func Host(name string, h http.Handler, ready func(ctx context.Context) error, l Limits) http.Handler {
+func (l Limits) withDefaults() Limits {
 	if l.Deadline == 0 {
 		l.Deadline = 50 * time.Second
 	}
 	if l.Concurrency == 0 {
 		l.Concurrency = 64
 	}
+	return l
+}
+
+// Where a host asks how a function is.
+const (
+	healthPath = "/_/health" // does it live?
+	readyPath  = "/_/ready"  // could it do its work now?
+)
+
+// Host returns h with what every function has: GET /_/health and /_/ready, a
+// deadline, a bound on concurrent calls, and a log line with the
+// call's id. Ready says whether the function could do its work now.
+func Host(name string, h http.Handler, ready func(ctx context.Context) error, l Limits) http.Handler {
+	l = l.withDefaults()
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /_/health", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /_/ready", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+healthPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET "+readyPath, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		if err := ready(ctx); err != nil {

@@ -90,6 +90,16 @@ func (c *child) ended(ctx context.Context, s syscall.Signal) bool {
 	}
 }
 
+// hasEnded reports whether it has ended already.
+func (c *child) hasEnded() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // exit describes how a child ended, for an error's text.
 func (c *child) exit() string {
 	var e *exec.ExitError

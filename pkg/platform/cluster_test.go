@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		holdCluster(dir)
 		return
 	}
+	if os.Getenv(functionEnv) != "" {
+		beFunction()
+		return
+	}
 	m.Run()
 }
 

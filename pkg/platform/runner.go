@@ -3,10 +3,8 @@ package platform
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,13 +20,19 @@ const callsAtOnce = 3
 type Runner struct {
 	functions map[string]http.Handler
 	schedule  map[string]time.Duration
+	due       func(ctx context.Context, function string) bool
 	hints     map[string]chan struct{}
 }
 
 // NewRunner returns a runner of these functions. Schedule says how often each
-// is called without a hint; functions that are not in it are called on hints only.
-func NewRunner(functions map[string]http.Handler, schedule map[string]time.Duration) *Runner {
-	r := &Runner{functions: functions, schedule: schedule, hints: map[string]chan struct{}{}}
+// is looked after without a hint; functions that are not in it are called on hints only.
+// Due says at such a tick whether there is anything for the function to do, so that one
+// that is idle is not started; nil: each tick calls.
+func NewRunner(functions map[string]http.Handler, schedule map[string]time.Duration, due func(ctx context.Context, function string) bool) *Runner {
+	if due == nil {
+		due = func(context.Context, string) bool { return true }
+	}
+	r := &Runner{functions: functions, schedule: schedule, due: due, hints: map[string]chan struct{}{}}
 	for name := range functions {
 		r.hints[name] = make(chan struct{}, 1)
 	}
@@ -62,7 +66,9 @@ func (r *Runner) tick(ctx context.Context, name string, every time.Duration) {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
-		r.Hint(ctx, name)
+		if r.due(ctx, name) {
+			r.Hint(ctx, name)
+		}
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -111,24 +117,3 @@ type discard struct {
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d *discard) WriteHeader(code int)        { d.status = code }
-
-// Gateway returns the platform's door: functions below /function/NAME/, git
-// repositories below /git/, and /healthz.
-func Gateway(functions map[string]http.Handler, git http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("/function/{name}/", func(w http.ResponseWriter, r *http.Request) {
-		name := r.PathValue("name")
-		h, ok := functions[name]
-		if !ok {
-			http.Error(w, "no such function", http.StatusNotFound)
-			return
-		}
-		http.StripPrefix("/function/"+name, h).ServeHTTP(w, r)
-	})
-	mux.HandleFunc("/function/{name}", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, strings.TrimSuffix(r.URL.Path, "/")+"/", http.StatusPermanentRedirect)
-	})
-	mux.Handle("/git/", git)
-	return mux
-}

@@ -3,7 +3,6 @@ package platform_test
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,7 +18,7 @@ import (
 func run(t *testing.T, functions map[string]http.Handler, schedule map[string]time.Duration, play func(r *platform.Runner)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := platform.NewRunner(functions, schedule)
+		r := platform.NewRunner(functions, schedule, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
@@ -48,7 +47,7 @@ func TestHintsThatComeWhileOneWaitsAreOne(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		release = make(chan struct{})
-		r := platform.NewRunner(map[string]http.Handler{"f": h}, nil)
+		r := platform.NewRunner(map[string]http.Handler{"f": h}, nil, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = r.Run(ctx) }()
 		for range 100 {
@@ -98,7 +97,7 @@ func TestRunWaitsForTheCallThatIsUnderWayAndLeavesNothingBehind(t *testing.T) {
 		ended = true
 	})
 	synctest.Test(t, func(t *testing.T) {
-		r := platform.NewRunner(map[string]http.Handler{"f": h}, map[string]time.Duration{"f": time.Hour})
+		r := platform.NewRunner(map[string]http.Handler{"f": h}, map[string]time.Duration{"f": time.Hour}, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { _ = r.Run(ctx); close(done) }()
@@ -109,24 +108,24 @@ func TestRunWaitsForTheCallThatIsUnderWayAndLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-func TestTheGatewayLeadsToFunctionsByNameAndToGit(t *testing.T) {
-	echo := func(name string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(name + " " + r.URL.RequestURI())) })
-	}
-	g := platform.Gateway(map[string]http.Handler{"nodes": echo("nodes")}, echo("git"))
-	for path, want := range map[string]string{
-		"/function/nodes/v1/nodes/join?x=1": "nodes /v1/nodes/join?x=1",
-		"/function/nodes/":                  "nodes /",
-		"/git/acme/deploy.git/info/refs":    "git /git/acme/deploy.git/info/refs",
-		"/healthz":                          "ok\n",
-		"/function/other/":                  "no such function\n",
-	} {
-		w := httptest.NewRecorder()
-		g.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		require.Equal(t, want, w.Body.String(), path)
-	}
-	w := httptest.NewRecorder()
-	g.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/function/nodes", nil))
-	require.Equal(t, http.StatusPermanentRedirect, w.Code)
-	require.Equal(t, "/function/nodes/", w.Header().Get("Location"))
+func TestATickCallsOnlyWhatIsDue(t *testing.T) {
+	var calls atomic.Int64
+	var due atomic.Bool
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) })
+		r := platform.NewRunner(map[string]http.Handler{"f": h}, map[string]time.Duration{"f": time.Minute}, func(context.Context, string) bool { return due.Load() })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { _ = r.Run(ctx); close(done) }()
+		time.Sleep(10*time.Minute + time.Second)
+		require.Zero(t, calls.Load(), "nothing was due")
+		r.Hint(ctx, "f")
+		synctest.Wait()
+		require.EqualValues(t, 1, calls.Load(), "a hint calls all the same")
+		due.Store(true)
+		time.Sleep(time.Minute + time.Second)
+		require.EqualValues(t, 2, calls.Load())
+		cancel()
+		<-done
+	})
 }

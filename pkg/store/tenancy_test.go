@@ -56,8 +56,8 @@ func TestTheApplicationsRoleOwnsNothingAndCannotBypassAnything(t *testing.T) {
 			require.False(t, ask[bool](b, "SELECT has_table_privilege('hotswap_app', $1, $2) OR has_any_column_privilege('hotswap_app', $1, 'UPDATE')", table, right), "%s %s", right, table)
 		}
 	}
-	require.ElementsMatch(t, []string{"due", "wanted", "reports", "audit_pending", "holds", "samples", "requests", "pull_checks"}, list(b, `SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
-		AND c.relkind IN ('r', 'p') AND has_table_privilege('hotswap_app', c.oid, 'DELETE')`), "nothing but finished work, a hold that was lifted, old readings, requests of a week ago, pull requests that have ended, and what a node was told that is another one now, is ever deleted")
+	require.ElementsMatch(t, []string{"due", "wanted", "reports", "audit_pending", "holds", "samples", "requests", "pull_checks", "function_calls", "async_calls"}, list(b, `SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
+		AND c.relkind IN ('r', 'p') AND has_table_privilege('hotswap_app', c.oid, 'DELETE')`), "nothing but finished work, calls that have ended, a hold that was lifted, old readings, requests of a week ago, pull requests that have ended, and what a node was told that is another one now, is ever deleted")
 }
 
 func TestFunctionsThatSeeAllTenantsTellNoBusinessDataAndCannotBeLedAstray(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/engine"
 	"hotswap.dev/hotswap/pkg/forge"
+	"hotswap.dev/hotswap/pkg/function"
 	"hotswap.dev/hotswap/pkg/gitrepo"
 	"hotswap.dev/hotswap/pkg/platform"
 	"hotswap.dev/hotswap/pkg/secret"
@@ -72,17 +73,30 @@ func newWorld(b *testing.B) *world {
 func (w *world) serve(b *testing.B) {
 	b.Helper()
 	var runner *platform.Runner
+	calls := ed25519.NewKeyFromSeed(bytes.Repeat([]byte("c"), ed25519.SeedSize))
+	public := calls.Public().(ed25519.PublicKey)
 	open := func(string, string) (*gitrepo.Repository, error) { return gitrepo.Open(w.bare) }
 	all := functions.All(functions.Deps{
 		Store: w.store, Engine: engine.New(w.store, open, engine.Options{}), Authorizer: auth.NewAuthorizer(w.store),
 		Hooks: func(string, string) (forge.Keys, bool) { return forge.Keys{Current: hookSecret}, true },
 		Hint:  func(ctx context.Context, function string) { runner.Hint(ctx, function) },
+		Looks: function.Looks{Keys: map[string]ed25519.PublicKey{function.CallKeyID(public): public}, Once: w.store.OnceCall, Now: time.Now},
 	})
-	runner = platform.NewRunner(all, functions.Schedule(5*time.Second))
+	mux, signed := http.NewServeMux(), map[string]http.Handler{}
+	for name, h := range all {
+		mux.Handle("/function/"+name+"/", http.StripPrefix("/function/"+name, h))
+		signed[name] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if err := function.Sign(r, calls, time.Now()); err != nil {
+				panic(err)
+			}
+			h.ServeHTTP(rw, r)
+		})
+	}
+	runner = platform.NewRunner(signed, functions.Schedule(5*time.Second), nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- runner.Run(ctx) }()
-	server := httptest.NewServer(platform.Gateway(all, http.NotFoundHandler()))
+	server := httptest.NewServer(mux)
 	w.url = server.URL
 	b.Cleanup(func() { cancel(); <-ended; server.Close() })
 }

@@ -74,6 +74,8 @@ var adaptions = []adaption{
 	// What runs until it is ended is given three seconds.
 	{"hotswap serve", "hotswap serve --data /var/lib/hotswap", "for_a_while hotswap serve --data $WORLD/second"},
 	{"--workers 4", "hotswap demo-load", "for_a_while hotswap demo-load"},
+	{"hotswap function advance", "hotswap function", "for_a_while env PORT=0 hotswap function"},
+	{"hotswap function api", "hotswap function", "for_a_while env PORT=0 hotswap function"},
 	{"hotswap node --takeover", "hotswap node --takeover", "for_a_while hotswap node --takeover"},
 	{"hotswap node --server", "hotswap node --server", "in_background hotswap node --server"},
 	// What a reader replaces by what is hers.

@@ -101,6 +101,7 @@ for_the_examples() {
   psql --quiet --dbname postgres --command 'CREATE DATABASE second'
   for login in bo chris dana erik eve; do hotswap account add $login --data "$DATA"; done
   cd deploy
+  (cd "$SOURCES" && go build -trimpath -o "$WORLD/deploy/hello" ./deploy/demo/hello)
   mkdir dist && cp ../checkout checkout && cp ../checkout dist/checkout
   echo "host='$PGHOST' user=hotswap_app dbname=second passfile='$DATA/postgres/passwords/hotswap_app.pgpass'" >db.url
   echo "host='$PGHOST' user=postgres dbname=second passfile='$PGPASSFILE'" >admin.url
