@@ -133,6 +133,9 @@ func (b *branch) judge(ctx context.Context) error {
 	if err := b.merges(edits); err != nil {
 		return err
 	}
+	if err := b.ours(ctx, edits); err != nil {
+		return err
+	}
 	for _, r := range b.records.All {
 		e, touched := edits[r.Document.Path()]
 		if !touched {
@@ -178,6 +181,38 @@ func (b *branch) merges(edits map[string]gitrepo.Changed) error {
 		delete(edits, path)
 		if !p.Approved {
 			b.slotRow(p.Document, "record.bypassed", fmt.Sprintf("pull request %d was merged although plan %s is not approved; it is undone and nothing runs by it", p.Number, short(p.Document.PlanDigest)))
+		}
+	}
+	return nil
+}
+
+// ours takes out of the edits what the merges of our own pull requests brought since our
+// last commit: their promotions may have ended since, and what was recorded then is
+// nobody's wish to go back there. What somebody made of it afterwards is an edit.
+func (b *branch) ours(ctx context.Context, edits map[string]gitrepo.Changed) error {
+	for _, m := range b.records.Merges {
+		path := record.Record{Environment: m.Environment, Deployment: m.Deployment}.Path()
+		e, touched := edits[path]
+		if !touched || e.Odd != "" {
+			continue
+		}
+		before, err := b.repo.Ancestor(ctx, m.Commit, b.records.Tip)
+		if err != nil {
+			return err
+		}
+		since, err := b.repo.Ancestor(ctx, m.Commit, b.theirs)
+		if err != nil {
+			return err
+		}
+		if before || !since {
+			continue
+		}
+		tree, err := b.repo.Tree(ctx, m.Commit, []string{record.Folder + "/" + m.Environment}, gitrepo.Limits{FileBytes: record.MaxBytes})
+		if err != nil {
+			return err
+		}
+		if f, ok := tree.Files[path]; ok && bytes.Equal(f.Content, e.After) {
+			delete(edits, path)
 		}
 	}
 	return nil

@@ -77,8 +77,13 @@ type Records struct {
 	Tip                string
 	All                []Recorded
 	Proposed           []Proposal
+	Merges             []Merge
 	Now                time.Time
 }
+
+// A Merge is the commit that a promotion pull request of a slot was merged as, for the
+// newest of the slot.
+type Merge struct{ Environment, Deployment, Commit string }
 
 // A Proposal is what the living pull request of a slot proposes, as long as its
 // promotion has not started: its merge by somebody is the record when the plan is
@@ -103,6 +108,12 @@ func (s *Store) LoadRecords(ctx context.Context, c Claim) (Records, error) {
 			WHERE (u.tenant, u.repository) = ($1, $2) AND u.proposal IS NOT NULL AND u.number <> 0 AND p.finished_at IS NULL
 			ORDER BY u.environment, u.deployment`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 			r.Proposed, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Proposal])
+			return err
+		})
+		b.Queue(`SELECT u.environment, u.deployment, p.progress ->> 'recorded' FROM pulls u
+			JOIN promotions p ON p.tenant = u.tenant AND p.id IN (u.promotion, u.merged_promotion)
+			WHERE (u.tenant, u.repository) = ($1, $2) AND coalesce(p.progress ->> 'recorded', '') <> ''`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+			r.Merges, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Merge])
 			return err
 		})
 		b.Queue(`SELECT coalesce(proposal, document), version, recorded, commit FROM records WHERE (tenant, repository) = ($1, $2)
