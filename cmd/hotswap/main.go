@@ -36,7 +36,7 @@ func rootCommand() *cobra.Command {
 		lintCommand(), planCommand(), diffCommand(), explainCommand(),
 		boardCommand(), statusCommand(), watchCommand(), approvalsCommand(), approveCommand(), breakGlassCommand(), promoteCommand(), rejectCommand(), pauseCommand(), resumeCommand(), abortCommand(),
 		rollbackCommand(), holdCommand(), checkCommand(), slotCommand(), epochCommand(), secretCommand(), auditCommand(),
-		serveCommand(), functionCommand(), doctorCommand(), demoCommand(), loadCommand(),
+		serveCommand(), setupCommand(), functionCommand(), doctorCommand(), demoCommand(), loadCommand(),
 		prCommand(), accountCommand(), branchCommand(),
 		nodeCommand(), joinTokenCommand(), tokenCommand(), moduleCommand(),
 	)

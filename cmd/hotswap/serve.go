@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"hotswap.dev/hotswap/pkg/audit"
@@ -47,6 +48,7 @@ type serveOptions struct {
 	public      string            // URL
 	connections int               // of the functions, to the database
 	callbacks   []string          // networks
+	functionsAt string            // URL; empty: here
 	verbose     bool
 }
 
@@ -87,22 +89,43 @@ of HotSwap's own account there, an administrator of the repository, lies in DATA
 	f := c.Flags()
 	f.StringVar(&o.data, "data", ".hotswap", "data folder")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:7080", "address to listen on; when its port is taken, the next free one is")
+	repositoryFlags(f, &o)
+	f.StringVar(&o.public, "public-url", "", "where Gitea reaches this server, for its webhook")
+	databaseFlags(f, &o)
+	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
+	f.DurationVar(&o.reconcile, "reconcile", time.Minute, "how often the branch is looked at, when no webhook comes")
+	f.StringToStringVar(&o.metrics, "metric-source", nil, "server of metrics, NAME=URL, as analyses name it; may be given several times")
+	f.IntVar(&o.connections, "function-connections", 40, "connections to the database that all functions together may hold")
+	f.StringSliceVar(&o.callbacks, "allow-callbacks", nil, "private networks that answers of asynchronous calls may be told to, such as 10.1.0.0/16")
+	f.StringVar(&o.functionsAt, "functions-at", "", "the functions run on another host, below this URL; only the Git server and its forge run here")
+	f.BoolVar(&o.verbose, "verbose", false, "log every call")
+	return c
+}
+
+// repositoryFlags say which repository is worked for.
+func repositoryFlags(f *pflag.FlagSet, o *serveOptions) {
 	f.StringVar(&o.tenant, "tenant", "default", "tenant that the repository belongs to")
 	f.StringVar(&o.repository, "repository", "deploy", "name of the repository with the intents")
 	f.StringVar(&o.gitea.URL, "gitea-url", "", "Gitea server to work with, instead of the built-in Git server and forge")
 	f.StringVar(&o.gitea.Repository, "gitea-repository", "", "repository with the intents there, OWNER/NAME")
 	f.Int64SliceVar(&o.gitea.Bots, "gitea-bots", nil, "numbers of accounts there that are bots: their reviews never count")
 	f.StringVar(&o.branch, "branch", "", "branch to release from (default: the repository's default branch, or main)")
-	f.StringVar(&o.public, "public-url", "", "where Gitea reaches this server, for its webhook")
+}
+
+// databaseFlags say which database is used.
+func databaseFlags(f *pflag.FlagSet, o *serveOptions) {
 	f.StringVar(&o.databaseURL, "database-url-file", "", "file with the URL of an existing PostgreSQL database")
 	f.StringVar(&o.migrateURL, "migrate-url-file", "", "file with the URL of a role that may change its schema")
-	f.DurationVar(&o.tick, "tick", 5*time.Second, "how often the cron looks, when no hint comes")
-	f.DurationVar(&o.reconcile, "reconcile", time.Minute, "how often the branch is looked at, when no webhook comes")
-	f.StringToStringVar(&o.metrics, "metric-source", nil, "server of metrics, NAME=URL, as analyses name it; may be given several times")
-	f.IntVar(&o.connections, "function-connections", 40, "connections to the database that all functions together may hold")
-	f.StringSliceVar(&o.callbacks, "allow-callbacks", nil, "private networks that answers of asynchronous calls may be told to, such as 10.1.0.0/16")
-	f.BoolVar(&o.verbose, "verbose", false, "log every call")
-	return c
+}
+
+// openData opens the data folder, with its secrets.
+func openData(path string) (platform.DataDir, platform.Secrets, error) {
+	dir, err := platform.OpenDataDir(path)
+	if err != nil {
+		return dir, platform.Secrets{}, err
+	}
+	secrets, err := dir.LoadSecrets()
+	return dir, secrets, err
 }
 
 // serve runs until ctx ends or a part of it does. Whoever ends it while it
@@ -118,11 +141,7 @@ func serve(ctx context.Context, o serveOptions, out io.Writer) error {
 }
 
 func startAndServe(ctx context.Context, o serveOptions, out io.Writer, started *bool) (err error) {
-	dir, err := platform.OpenDataDir(o.data)
-	if err != nil {
-		return err
-	}
-	secrets, err := dir.LoadSecrets()
+	dir, secrets, err := openData(o.data)
 	if err != nil {
 		return err
 	}
@@ -140,7 +159,8 @@ func startAndServe(ctx context.Context, o serveOptions, out io.Writer, started *
 	if err != nil {
 		return err
 	}
-	s := &server{options: o, dir: dir, secrets: secrets, store: st, dsn: database.dsn, url: "http://" + listener.Addr().String()}
+	here := "http://" + listener.Addr().String()
+	s := &server{options: o, dir: dir, secrets: secrets, store: st, dsn: database.dsn, here: here, url: cmp.Or(strings.TrimSuffix(o.functionsAt, "/"), here)}
 	if err := s.prepare(ctx); err != nil {
 		_ = listener.Close()
 		return err
@@ -159,7 +179,8 @@ type server struct {
 	dir     platform.DataDir
 	secrets platform.Secrets
 	store   *store.Store
-	url     string
+	here    string // URL of this server
+	url     string // below which the functions are
 	git     *platform.GitServer
 	opener  func(tenant, repository string) (*gitrepo.Repository, error)
 	gate    gate // of pushes; whole before anybody is served
@@ -173,8 +194,32 @@ type server struct {
 
 // prepare puts the parts together; nothing runs yet.
 func (s *server) prepare(ctx context.Context) error {
-	o := s.options
 	authorizer := auth.NewAuthorizer(s.store)
+	if err := s.install(ctx, authorizer); err != nil {
+		return err
+	}
+	if s.options.functionsAt != "" {
+		return s.onlyGit()
+	}
+	return s.host(authorizer)
+}
+
+// onlyGit serves the repositories and nothing else.
+func (s *server) onlyGit() error {
+	if s.git == nil {
+		return usagef("--functions-at leaves nothing to serve here with --gitea-url; hotswap setup prepares the database for the functions")
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/git/", http.StripPrefix("/git", s.git))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	s.gateway = mux
+	return nil
+}
+
+// install makes sure of what functions find when they start, on whatever host: the
+// repository that is worked for, its accounts or its webhook, and the local secrets.
+func (s *server) install(ctx context.Context, authorizer *auth.Authorizer) error {
+	o := s.options
 	if _, err := metricSources(o.metrics); err != nil {
 		return err
 	}
@@ -188,10 +233,8 @@ func (s *server) prepare(ctx context.Context) error {
 	if err := s.store.KeepChecks(ctx, o.tenant, o.repository); err != nil {
 		return err
 	}
-	if _, err := secret.OpenLocal(s.dir.Path("secrets", "local")); err != nil {
-		return err
-	}
-	return s.host(authorizer)
+	_, err := secret.OpenLocal(s.dir.Path("secrets", "local"))
+	return err
 }
 
 // embedded is the Git server and the forge of this process.
@@ -301,22 +344,27 @@ func openOnce(path func(tenant, repository string) (string, error)) func(tenant,
 
 // announce tells other commands where the installation is, and the person what runs.
 func (s *server) announce(dsn string, out io.Writer) error {
+	if err := s.remember(dsn); err != nil {
+		return err
+	}
+	if g := s.foreign(); g != nil {
+		fmt.Fprintf(out, "gitea      %s/%s\n", strings.TrimSuffix(g.URL, "/"), g.Repository)
+	} else {
+		fmt.Fprintf(out, "git        %s/git/%s/%s.git  (user admin, password in %s)\n", s.here, s.options.tenant, s.options.repository, s.dir.Path("secrets", "git-admin"))
+	}
+	fmt.Fprintf(out, "functions  %s/function/NAME/\n", s.url)
+	return nil
+}
+
+// remember writes down where the installation is.
+func (s *server) remember(dsn string) error {
 	raw, err := json.MarshalIndent(serveFile{
 		DSN: dsn, URL: s.url, Tenant: s.options.tenant, Repository: s.options.repository, PID: os.Getpid(), Gitea: s.foreign(),
 	}, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := s.dir.WriteFile(serveFileName, append(raw, '\n')); err != nil {
-		return err
-	}
-	if g := s.foreign(); g != nil {
-		fmt.Fprintf(out, "gitea      %s/%s\n", strings.TrimSuffix(g.URL, "/"), g.Repository)
-	} else {
-		fmt.Fprintf(out, "git        %s/git/%s/%s.git  (user admin, password in %s)\n", s.url, s.options.tenant, s.options.repository, s.dir.Path("secrets", "git-admin"))
-	}
-	fmt.Fprintf(out, "functions  %s/function/NAME/\n", s.url)
-	return nil
+	return s.dir.WriteFile(serveFileName, append(raw, '\n'))
 }
 
 // foreign is the forge that is worked with instead of our own; nil: none.
@@ -346,9 +394,11 @@ func (s *server) run(ctx context.Context, listener net.Listener, databaseGone <-
 		}
 		return nil
 	})
-	group.Go(func() error { return s.runner.Run(ctx) })
-	group.Go(func() error { return s.async.Run(ctx) })
-	group.Go(func() error { return s.functions.Run(ctx) })
+	if s.functions != nil {
+		group.Go(func() error { return s.runner.Run(ctx) })
+		group.Go(func() error { return s.async.Run(ctx) })
+		group.Go(func() error { return s.functions.Run(ctx) })
+	}
 	group.Go(func() error {
 		select {
 		case <-databaseGone:

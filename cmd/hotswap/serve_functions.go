@@ -148,15 +148,20 @@ func (s *server) functionSecret(name string) (secret.Secret, error) {
 	if name == functions.SecretDatabase {
 		return secret.New([]byte(s.dsn)), nil
 	}
-	file := strings.TrimPrefix(name, "hotswap-")
-	if current, ok := strings.CutSuffix(file, "-previous"); ok {
-		file = current + ".previous"
-	}
-	v, err := s.dir.Optional(file)
+	v, err := s.dir.Optional(secretFile(name))
 	if err == nil && v.IsZero() {
 		err = fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
 	return v, err
+}
+
+// secretFile is where one of our functions' secrets lies below secrets/.
+func secretFile(name string) string {
+	file := strings.TrimPrefix(name, "hotswap-")
+	if current, ok := strings.CutSuffix(file, "-previous"); ok {
+		file = current + ".previous"
+	}
+	return file
 }
 
 // signed signs the empty calls that the runner makes, so that a function takes as many of

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,6 +64,8 @@ type world struct {
 	dir   string
 	url   string
 	serve *process
+	// functions is where the functions are, when that is not url.
+	functions string
 	// with are more arguments of serve.
 	with []string
 	// patience is how long something that must come may take.
@@ -301,7 +304,7 @@ func (w *world) node(name string) (*process, string) {
 
 func (w *world) startNode(name, address string) *process {
 	w.t.Helper()
-	return w.spawn(name, "node", "--server", w.url+"/function/nodes", "--name", name, "--state", w.path("state-"+name),
+	return w.spawn(name, "node", "--server", cmp.Or(w.functions, w.url)+"/function/nodes", "--name", name, "--state", w.path("state-"+name),
 		"--join-token-file", w.path(name+".token"), "--trusted-keys", w.path("release.pub"), "--file-artifacts", w.path("artifacts"),
 		"--route", "checkout="+address, "--report-interval", "500ms")
 }
