@@ -31,6 +31,7 @@ type story struct {
 	told  string // last as JSON, before anything was changed
 	rows  []audit.Row
 	steps []Transition
+	sums  sums
 }
 
 // newStory is a promotion of 1.5.0 through a direct stage over units that run 1.4.2.
@@ -59,6 +60,7 @@ func (s *story) give(kind EventKind) {
 	if d.Transition != nil {
 		require.True(s.t, Listed(s.state, d.State), "the move from %q to %q is in no list", s.state.Where(), d.State.Where())
 	}
+	s.count(d)
 	s.told, s.last, s.state = asJSON(d), d, d.State
 	s.rows = append(s.rows, d.Rows...)
 	if d.Transition != nil {
@@ -440,6 +442,7 @@ func TestReplay(t *testing.T) {
 			}
 		}
 		require.NoError(t, CheckReplay(s.state, s.steps))
+		s.countsWhatBeganAndEnded()
 		if len(s.steps) > 1 {
 			require.ErrorIs(t, CheckReplay(s.state, s.steps[:len(s.steps)-1]), ErrReplay, "a missing transition is found")
 			require.ErrorIs(t, CheckReplay(s.state, append(s.steps[:1:1], s.steps[2:]...)), ErrReplay)
