@@ -18,6 +18,7 @@ import (
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 	"hotswap.dev/hotswap/pkg/target"
+	"hotswap.dev/hotswap/tests/counted"
 	"hotswap.dev/hotswap/tests/pgtest"
 )
 
@@ -199,6 +200,9 @@ func (w *world) verify() {
 	require.NoError(w.t, w.store.EachPromotion(w.t.Context(), tenant, func(r store.Replayed) error {
 		return promotion.CheckReplay(r.Stored, r.Transitions)
 	}))
+	differences, err := counted.Differences()
+	require.NoError(w.t, err)
+	require.Empty(w.t, w.query(differences))
 }
 
 func TestAPushedIntentGoesThroughItsStages(t *testing.T) {

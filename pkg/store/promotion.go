@@ -229,6 +229,7 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, c Claim, st Step, d promo
 		p.Tenant, p.ID, st.State.Version, p.Status, p.Phase, p.Wave, p.Version, p.Token, p.Plan, units(p.Units),
 		p.Ending, p.Reason, p.Since, orNull(d.Waiting), p.Status.Final(), p.Progress).Exec(changesOne)
 	queueTransition(b, p.Tenant, *d.Transition)
+	queueCounts(b, st.State, d)
 	queueSlot(b, p, st.Facts.Slot, d.Slot)
 	queueLoad(b, p, d.Load)
 	queueOrders(b, p.Tenant, p.ID, d.Orders)

@@ -399,6 +399,7 @@ func (s *Store) queuePromotion(b *pgx.Batch, d promotion.Decision) error {
 	b.Queue(addDue, p.Tenant, Promotion, p.ID)
 	b.Queue(addDue, p.Tenant, Slot, slotID(p.Place()))
 	queueTransition(b, p.Tenant, *d.Transition)
+	queueCounts(b, promotion.State{}, d)
 	queuePullDue(b, p)
 	return s.queueRows(b, d.Rows)
 }

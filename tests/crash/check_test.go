@@ -13,6 +13,7 @@ import (
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 	"hotswap.dev/hotswap/pkg/target"
+	"hotswap.dev/hotswap/tests/counted"
 )
 
 // A scenario is one way that a release can go, and how everything must be in
@@ -58,6 +59,11 @@ func (w *world) always(ctx context.Context, s *store.Store, f *findings) {
 	if err != nil {
 		f.add("replay = rows", "%v", err)
 	}
+	differences, err := counted.Differences()
+	if err != nil {
+		f.add("what is counted = what the transitions tell", "%v", err)
+	}
+	w.none(ctx, f, "what is counted = what the transitions tell", differences)
 	w.none(ctx, f, "one running promotion per slot", `SELECT format('%s/%s: %s', environment, deployment, count(*)) FROM promotions
 		WHERE status IN ('running', 'rolling_back') GROUP BY environment, deployment HAVING count(*) > 1`)
 	w.none(ctx, f, "who holds the slot runs, and who runs holds it", `SELECT p.id FROM promotions p LEFT JOIN slots s ON s.holder = p.id

@@ -23,6 +23,7 @@ import (
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/store"
 	"hotswap.dev/hotswap/pkg/target"
+	"hotswap.dev/hotswap/tests/counted"
 	"hotswap.dev/hotswap/tests/pgtest"
 )
 
@@ -429,6 +430,19 @@ func (x *twin) transitions() {
 	}
 }
 
+// counts finds where PostgreSQL did not count what its transitions tell.
+func (x *twin) counts() {
+	query, err := counted.Differences()
+	require.NoError(x.t, err)
+	rows, err := x.admin.Query(x.t.Context(), query)
+	require.NoError(x.t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(x.t, err)
+	if len(found) > 0 {
+		x.differs("%s", strings.Join(found, "\n"))
+	}
+}
+
 // withTwin is the world of a seed with PostgreSQL beside it.
 func withTwin(t *testing.T, seed uint64, m mutant) *world {
 	w := newWorldBeside(seed, m, func(w *world) { w.twin = newTwin(t, w) })
@@ -466,6 +480,9 @@ func TestPostgreSQLAgrees(t *testing.T) {
 		}
 		if w.found == nil {
 			w.twin.transitions()
+		}
+		if w.found == nil {
+			w.twin.counts()
 		}
 		done += w.twin.done
 		for _, p := range w.db.promotions.rows {
