@@ -23,7 +23,7 @@ var order = []string{
 	// the hosts
 	"pkg/function", "pkg/platform", "pkg/node",
 	// what is put together from them
-	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/deliver", "functions/nodes", "functions/api", "functions",
+	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/deliver", "functions/nodes", "functions/api", "functions/insight", "functions",
 	"tests/load/constant", "cmd/hotswap",
 }
 

@@ -1,22 +1,18 @@
 package metric
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hotswap.dev/hotswap/tests/promserver"
 )
 
 // An exporter counts payments by node and result, and answers as exporters do.
@@ -61,54 +57,10 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 }
 
 // prometheus starts a real Prometheus that scrapes an address five times a second,
-// and returns its URL. Without the program the test is skipped.
+// and returns its URL.
 func prometheus(t *testing.T, scrapes string) string {
 	t.Helper()
-	program, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("prometheus is not installed; install it with: sudo apt-get install -y --no-install-recommends prometheus")
-	}
-	dir := t.TempDir()
-	config := filepath.Join(dir, "prometheus.yml")
+	config := filepath.Join(t.TempDir(), "prometheus.yml")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs: [{job_name: shop, static_configs: [{targets: [%q]}]}]\n", scrapes), 0o600))
-	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	started := make(chan error)
-	ended := make(chan struct{})
-	addresses := make(chan string, 1)
-	go func() { // Pdeathsig is sent when the thread that forked ends: this one stays until the end
-		runtime.LockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			listening(stderr, addresses)
-			_ = cmd.Wait()
-		}
-	}()
-	require.NoError(t, <-started)
-	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
-	select {
-	case address, ok := <-addresses:
-		require.True(t, ok, "prometheus ended before it listened")
-		return "http://" + address
-	case <-time.After(30 * time.Second):
-		t.Fatal("prometheus does not listen")
-		return ""
-	}
-}
-
-// listening sends the address that a log speaks of, and reads the log to its end.
-func listening(log io.Reader, addresses chan<- string) {
-	defer close(addresses)
-	says := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	lines := bufio.NewScanner(log)
-	for found := false; lines.Scan(); {
-		if m := says.FindStringSubmatch(lines.Text()); m != nil && !found {
-			addresses <- m[1]
-			found = true
-		}
-	}
+	return promserver.Start(t, config)
 }

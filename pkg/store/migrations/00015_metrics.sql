@@ -19,15 +19,19 @@ CREATE TABLE metric_totals (
 );
 
 -- +goose StatementBegin
--- hotswap_metrics owns what sees the counts of all tenants. Who migrates without being a superuser gives it to itself.
+-- hotswap_metrics owns what sees the counts of all tenants. Who migrates without being a superuser gives it to itself,
+-- unless somebody has done so.
 DO $$
 BEGIN
   BEGIN
     CREATE ROLE hotswap_metrics NOLOGIN;
   EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
   END;
-  IF NOT pg_has_role(current_user, 'hotswap_metrics', 'MEMBER') THEN
-    EXECUTE format('GRANT hotswap_metrics TO %I', current_user);
+  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    BEGIN
+      EXECUTE format('GRANT hotswap_metrics TO %I', current_user);
+    EXCEPTION WHEN insufficient_privilege THEN NULL;
+    END;
   END IF;
 END $$;
 -- +goose StatementEnd
