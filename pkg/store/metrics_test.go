@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -288,14 +289,16 @@ func TestAnUpgradeByWhoIsNoSuperuserCountsWhatWasThereBefore(t *testing.T) {
 	require.Len(t, differences(b), 4, "the oracle sees it")
 
 	// The database as it was before, in the hands of a role as docs/how-to/existing-postgresql.md prepares it.
-	b.sql(`DROP FUNCTION fold_metrics, scrape_metrics; DROP TABLE metric_facts, metric_totals; DELETE FROM goose_db_version WHERE version_id = 15`)
+	b.sql(`DROP FUNCTION fold_metrics, scrape_metrics; DROP TABLE metric_facts, metric_totals`)
 	for _, table := range list(b, "SELECT DISTINCT polrelid::regclass::text FROM pg_policy WHERE polname = 'metrics'") {
 		b.sql("DROP POLICY metrics ON " + table)
 	}
 	upgrader := "upgrader_of_" + b.db.Name
-	b.sql(strings.NewReplacer("UPGRADER", upgrader, "DATABASE_NAME", b.db.Name).Replace(`CREATE ROLE UPGRADER LOGIN CREATEROLE; GRANT hotswap_owner, hotswap_claim TO UPGRADER;
-		ALTER TABLE goose_db_version OWNER TO UPGRADER; ALTER DATABASE DATABASE_NAME OWNER TO UPGRADER`))
-	require.NoError(t, store.Migrate(t.Context(), b.db.DSN(upgrader)))
+	b.sql(strings.NewReplacer("UPGRADER", upgrader, "DATABASE_NAME", b.db.Name).Replace(`CREATE ROLE UPGRADER LOGIN CREATEROLE; GRANT hotswap_owner, hotswap_claim TO UPGRADER; ALTER DATABASE DATABASE_NAME OWNER TO UPGRADER`))
+	migration, err := os.ReadFile("migrations/00015_metrics.sql")
+	require.NoError(t, err)
+	_, err = b.connect(b.db.DSN(upgrader)).Exec(t.Context(), string(migration)) // all of it is one transaction, as it is for goose
+	require.NoError(t, err)
 	require.Equal(t, before, counters(numbers(t, b.open(1))))
 	require.True(t, ask[bool](b, "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname IN ('promotions', 'transitions', 'metric_facts', 'metric_totals')"))
 }
