@@ -6,7 +6,7 @@ ARGS  ?=
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench test-crash test-forge test-forge-attacks test-shuffle simulate simulate-postgres fuzz
+.PHONY: help build demo test check bench test-crash test-forge test-forge-attacks test-hosts test-openfaas test-shuffle simulate simulate-postgres fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,14 @@ test-forge: ## on a real Gitea, built and started here: what every adapter must 
 test-forge-attacks: ## on a real Gitea: every attack, lost and late calls, shuffled histories (half an hour)
 	@tests/need.sh go git cc postgres
 	HOTSWAP_FORGE=gitea $(GO) test -count=1 -timeout 80m -v -run 'TestEveryWay/gitea|TestAnyCall/gitea|TestShuffled/gitea' ./tests/attack
+
+test-hosts: ## one script on the embedded platform and through Lambda's Runtime API; the audit trails must be equal
+	@tests/need.sh go git postgres
+	$(GO) test -count=1 -timeout 10m -v -run TestHostsBehaveAlike ./tests/e2e
+
+test-openfaas: ## the same script through a real gateway of OpenFaaS too, built and started here (root; 4 minutes the first time)
+	@tests/need.sh go git postgres prometheus unshare
+	tests/openfaas/run.sh
 
 test-shuffle: ## 1000 histories whose webhooks are lost, doubled, late and out of order (SHUFFLES=n for another number)
 	@tests/need.sh go git postgres

@@ -12,6 +12,7 @@ have() {
     curl)     command -v curl >/dev/null ;;
     prometheus) command -v prometheus >/dev/null ;;
     ssh-keygen) command -v ssh-keygen >/dev/null ;;
+    unshare)  command -v unshare >/dev/null && command -v ip >/dev/null ;;
     nginx)    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] ;;
     cc)       command -v gcc >/dev/null || command -v cc >/dev/null ;;
     *)        echo "need.sh: unknown tool $1" >&2; exit 2 ;;
@@ -26,6 +27,7 @@ package() {
     curl) echo curl ;;
     prometheus) echo prometheus ;;
     ssh-keygen) echo openssh-client ;;
+    unshare) echo 'util-linux iproute2' ;;
     nginx) echo nginx-light ;;
     cc) echo 'gcc libc6-dev' ;; # the race detector links with C
   esac

@@ -114,6 +114,21 @@ secrets are files below $CREDENTIALS_DIRECTORY or /var/openfaas/secrets, or in A
 	return c
 }
 
+// functionToRun is the function that a host wants which starts the program without
+// arguments, as an image or a Lambda does: $HOTSWAP_FUNCTION, or on Lambda $_HANDLER.
+func functionToRun(args []string, getenv func(string) string) string {
+	switch {
+	case len(args) > 0:
+		return ""
+	case getenv("HOTSWAP_FUNCTION") != "":
+		return getenv("HOTSWAP_FUNCTION")
+	case function.Detect(getenv) == function.Lambda:
+		return getenv("_HANDLER")
+	default:
+		return ""
+	}
+}
+
 // runFunction serves the function until ctx ends; on Lambda it never returns.
 func runFunction(ctx context.Context, name string, getenv func(string) string) error {
 	spec, ok := functions.Find(name)

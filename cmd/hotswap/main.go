@@ -19,6 +19,9 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := rootCommand()
+	if name := functionToRun(os.Args[1:], os.Getenv); name != "" {
+		root.SetArgs([]string{"function", name})
+	}
 	return exitCode(root.ErrOrStderr(), root.ExecuteContext(ctx))
 }
 

@@ -25,6 +25,12 @@ const (
 // reservedSecrets is how the names of the platform's own secrets begin.
 const reservedSecrets = "hotswap-"
 
+// mayName reports whether users may have a secret of that name: where the platform has
+// functions of its own, those names are theirs.
+func (f *Functions) mayName(name string) bool {
+	return secretName.MatchString(name) && (len(f.options.Own) == 0 || !strings.HasPrefix(name, reservedSecrets))
+}
+
 // An image is NAME or NAME:TAG, where a program was registered under that name on this
 // machine. Nothing is fetched from anywhere.
 var imageName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._/-]{0,100}[a-z0-9])?(:[A-Za-z0-9._-]{1,100})?$`)
@@ -123,7 +129,7 @@ func (f *Functions) image(name string) (string, error) {
 
 // userSecret reads a secret that was made by the provider's interface.
 func (f *Functions) userSecret(name string) (secret.Secret, error) {
-	if !secretName.MatchString(name) || strings.HasPrefix(name, reservedSecrets) {
+	if !f.mayName(name) {
 		return secret.Secret{}, fmt.Errorf("%w: secret %.80q", ErrInvalid, name)
 	}
 	b, err := readPrivate(f.path("secrets", name), maxUserSecret)
@@ -135,7 +141,7 @@ func (f *Functions) userSecret(name string) (secret.Secret, error) {
 
 // putSecret makes or changes a user's secret; new says which of the two is meant.
 func (f *Functions) putSecret(name string, value []byte, isNew bool) error {
-	if !secretName.MatchString(name) || strings.HasPrefix(name, reservedSecrets) {
+	if !f.mayName(name) {
 		return fmt.Errorf("%w: secret %.80q: only lower-case letters, digits and single dashes, and not %s at the beginning", ErrInvalid, name, reservedSecrets)
 	}
 	if len(value) == 0 || len(value) > maxUserSecret {
@@ -184,7 +190,7 @@ func (f *Functions) secretNames() ([]string, error) {
 
 // deleteSecret deletes a user's secret; one that a function uses stays.
 func (f *Functions) deleteSecret(name string) error {
-	if !secretName.MatchString(name) || strings.HasPrefix(name, reservedSecrets) {
+	if !f.mayName(name) {
 		return fmt.Errorf("%w: secret %.80q", ErrInvalid, name)
 	}
 	for _, m := range f.list() {

@@ -77,7 +77,6 @@ type FunctionsOptions struct {
 	Connections int                                      // to the database, of all processes together; 0: no bound
 	Log         func(function, line string)              // what processes write; nil: kept for the logs only
 	Now         func() time.Time                         // default time.Now
-	Command     func(image string) ([]string, bool)      // of an image that is no file of Dir
 }
 
 // Functions runs functions as child processes: started when they are called, stopped when

@@ -21,12 +21,18 @@ type host interface {
 	// start starts the functions below w.functions, or leaves it empty when `hotswap serve`
 	// runs them.
 	start(w *world)
+	// ready is called when the database, the secrets and the repository are there.
+	ready()
+	// calledByCron returns when the host has called by its schedule.
+	calledByCron(t *testing.T)
 }
 
 // embedded is `hotswap serve` itself.
 type embedded struct{}
 
-func (embedded) start(*world) {}
+func (embedded) start(*world)            {}
+func (embedded) ready()                  {}
+func (embedded) calledByCron(*testing.T) {} // its cron calls only what is due, and then at once
 
 // TestHostsBehaveAlike runs the same script on each host: what it answers, and what the
 // audit trail says in the end, are the same.
@@ -66,6 +72,7 @@ func script(t *testing.T, h host) []string {
 		w.with = append(w.with, "--functions-at", w.functions)
 	}
 	w.startServe()
+	h.ready()
 	w.clone()
 	w.team()
 	w.conforms()
@@ -92,7 +99,9 @@ func script(t *testing.T, h host) []string {
 	w.promotion("checkout-1/production/restore-1", "succeeded")
 	require.Equal(t, "1.4.2", answers(address))
 	w.verified()
-	return w.trail()
+	trail := w.trail()
+	h.calledByCron(t)
+	return trail
 }
 
 // token2 reads a file with a token.

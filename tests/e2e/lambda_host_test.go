@@ -15,7 +15,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -34,6 +36,8 @@ type lambda struct {
 	mu   sync.Mutex
 	idle map[string][]*instance
 	all  []*instance
+
+	ticks atomic.Int64 // of the schedule, that were taken
 }
 
 // An instance is one process with its Runtime API.
@@ -83,6 +87,12 @@ func (l *lambda) start(w *world) {
 	})
 }
 
+func (l *lambda) ready() {}
+
+func (l *lambda) calledByCron(t *testing.T) {
+	require.Eventually(t, func() bool { return l.ticks.Load() >= 3 }, time.Minute, 100*time.Millisecond)
+}
+
 // cron sends what an EventBridge schedule sends.
 func (l *lambda) cron(ctx context.Context, name string) {
 	t := time.NewTicker(schedule)
@@ -94,7 +104,9 @@ func (l *lambda) cron(ctx context.Context, name string) {
 				continue // nothing is set up yet
 			}
 			event, _ := json.Marshal(events.EventBridgeEvent{Version: "0", Source: "aws.events", DetailType: "Scheduled Event", Time: time.Now(), Detail: json.RawMessage("{}")})
-			_, _ = l.invoke(ctx, name, event)
+			if _, err := l.invoke(ctx, name, event); err == nil {
+				l.ticks.Add(1)
+			}
 		case <-ctx.Done():
 			return
 		}
