@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hotswap.dev/hotswap/pkg/platform"
+	"hotswap.dev/hotswap/pkg/store"
+	"hotswap.dev/hotswap/tests/pgtest"
 )
 
 // holdEnv makes the test binary a process that holds a cluster until it is killed; its value is the folder.
@@ -32,7 +34,7 @@ func TestMain(m *testing.M) {
 		beFunction()
 		return
 	}
-	m.Run()
+	pgtest.Main(m, store.Migrate)
 }
 
 func holdCluster(dir string) {
