@@ -13,12 +13,14 @@ import (
 	apifunction "hotswap.dev/hotswap/functions/api"
 	"hotswap.dev/hotswap/functions/deliver"
 	forgewebhook "hotswap.dev/hotswap/functions/forge-webhook"
+	"hotswap.dev/hotswap/functions/insight"
 	"hotswap.dev/hotswap/functions/nodes"
 	"hotswap.dev/hotswap/functions/validate"
 	"hotswap.dev/hotswap/pkg/api"
 	"hotswap.dev/hotswap/pkg/auth"
 	"hotswap.dev/hotswap/pkg/engine"
 	"hotswap.dev/hotswap/pkg/function"
+	"hotswap.dev/hotswap/pkg/secret"
 	"hotswap.dev/hotswap/pkg/store"
 )
 
@@ -32,7 +34,9 @@ type Deps struct {
 	Hooks      forgewebhook.Hooks                         // finds the secrets of a webhook
 	Hint       func(ctx context.Context, function string) // "look now", ≤ 50 ms, may be lost
 	// Looks guard the call that means "look now".
-	Looks function.Looks
+	Looks   function.Looks
+	Metrics secret.Secret   // that who reads metrics sends; zero: nobody may
+	Ages    insight.Secrets // of secrets that the host keeps itself; nil: not known
 }
 
 // The names of secrets, the same on every host.
@@ -45,6 +49,7 @@ const (
 	SecretWebhook         = "hotswap-webhook"
 	SecretWebhookPrevious = "hotswap-webhook-previous" // while it is rotated
 	SecretGitea           = "hotswap-gitea-token"
+	SecretMetrics         = "hotswap-metrics" // bearer token of who reads metrics
 )
 
 // A Spec is what a host must know of a function. stack.yml and deploy/lambda say the same,
@@ -77,6 +82,7 @@ func Specs() []Spec {
 		{Name: "api", Secrets: with(SecretTokens), Optional: previous, Timeouts: short, Connections: 8, Memory: "256Mi", CPU: "1"},
 		{Name: "deliver", Secrets: with(SecretWebhook), Optional: forge, Timeouts: long, Connections: 2, Memory: "256Mi", CPU: "1", Cron: true},
 		{Name: "forge-webhook", Secrets: with(SecretWebhook), Optional: []string{SecretCallsPrevious, SecretWebhookPrevious}, Timeouts: short, Limits: function.Limits{Deadline: 10 * time.Second}, Connections: 2, Memory: "128Mi", CPU: "500m"},
+		{Name: "insight", Secrets: with(SecretMetrics), Optional: previous, Timeouts: short, Connections: 2, Memory: "128Mi", CPU: "500m"},
 		{Name: "nodes", Secrets: with(), Optional: previous, Timeouts: long, Limits: function.Limits{Concurrency: 4096}, Connections: 4, Memory: "512Mi", CPU: "1"},
 		{Name: "validate", Secrets: with(), Optional: forge, Timeouts: long, Connections: 2, Memory: "512Mi", CPU: "1", Cron: true},
 	}
@@ -113,6 +119,8 @@ func Handler(name string, d Deps) (http.Handler, error) {
 		return d.Looks.Guard(deliver.New(d.Engine.Deliver, d.Hint)), nil
 	case "api":
 		return apifunction.New(api.Deps{Engine: d.Engine, Store: d.Store, Authorizer: d.Authorizer, Tokens: d.Tokens, Hint: d.Hint}), nil
+	case "insight":
+		return insight.New(insight.Config{Token: d.Metrics, Read: d.Store.Metrics, Secrets: d.Ages, Now: time.Now}), nil
 	case "nodes":
 		return d.Looks.Guard(nodes.New(nodes.Config{
 			Fleet: d.Store, Authorize: d.Authorizer.Authorize, Hint: d.Hint, Now: time.Now, Secrets: d.Secrets,

@@ -219,9 +219,14 @@ func (p parts) handler(ctx context.Context, st *store.Store, auditKey, calls ed2
 		}
 		d.Tokens = auth.NewTokens(tokens, nil, time.Now)
 		d.Engine = engine.New(st, noRepository, engine.Options{})
-	case "nodes":
+	case "nodes", "insight":
+		d.Metrics = secrets[functions.SecretMetrics]
 		if p.env.data != "" {
-			d.Secrets, err = secret.OpenLocal(filepath.Join(p.env.data, "secrets", "local"))
+			local, err := secret.OpenLocal(filepath.Join(p.env.data, "secrets", "local"))
+			if err != nil {
+				return nil, err
+			}
+			d.Secrets, d.Ages = local, local
 		}
 	case "forge-webhook":
 		d.Hooks = p.hooks(secrets)

@@ -74,7 +74,7 @@ func setup(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "functions  %s/function/NAME/\n", s.url)
-	for _, secret := range []string{functions.SecretAudit, functions.SecretTokens, functions.SecretCalls, functions.SecretWebhook} {
+	for _, secret := range []string{functions.SecretAudit, functions.SecretTokens, functions.SecretCalls, functions.SecretWebhook, functions.SecretMetrics} {
 		fmt.Fprintf(out, "secret     %-24s %s\n", secret, s.dir.Path("secrets", secretFile(secret)))
 	}
 	fmt.Fprintf(out, "secret     %-24s %s\n", functions.SecretDatabase, o.databaseURL)

@@ -50,6 +50,7 @@ type Secrets struct {
 	WebhookPrevious secret.Secret // file webhook.previous
 	GitAdmin        secret.Secret // token of the Git user "admin"; file git-admin
 	APIAdmin        secret.Secret // token of the first administrator; file api-admin
+	Metrics         secret.Secret // bearer token of who reads metrics; file metrics
 	FunctionCall    SigningKey    // signs calls between functions; file function-call
 	Audit           SigningKey    // signs audit rows and checkpoints; file audit-signing
 	Tokens          SigningKey    // signs bearer tokens; file token-signing
@@ -71,6 +72,7 @@ func (d DataDir) LoadSecrets() (Secrets, error) {
 	token("webhook", &s.Webhook)
 	token("git-admin", &s.GitAdmin)
 	token("api-admin", &s.APIAdmin)
+	token("metrics", &s.Metrics)
 	key("function-call", &s.FunctionCall)
 	key("audit-signing", &s.Audit)
 	key("token-signing", &s.Tokens)

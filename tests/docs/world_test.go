@@ -71,6 +71,7 @@ type adaption struct{ example, old, new string }
 var adaptions = []adaption{
 	// There is no Gitea in the world: it says what is missing and ends.
 	{"--gitea-url", "hotswap serve --data /var/lib/hotswap", "refused hotswap serve --data $WORLD/third"},
+	{"hotswap setup --data /var/lib/hotswap/lambda", "hotswap setup", "refused hotswap setup"},
 	// What runs until it is ended is given three seconds.
 	{"hotswap serve", "hotswap serve --data /var/lib/hotswap", "for_a_while hotswap serve --data $WORLD/second"},
 	{"--workers 4", "hotswap demo-load", "for_a_while hotswap demo-load"},

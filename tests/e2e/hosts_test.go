@@ -98,10 +98,28 @@ func script(t *testing.T, h host) []string {
 	require.Equal(t, http.StatusAccepted, roll("checkout", "k1"), "asked twice, done once")
 	w.promotion("checkout-1/production/restore-1", "succeeded")
 	require.Equal(t, "1.4.2", answers(address))
+	w.counted()
 	w.verified()
 	trail := w.trail()
 	h.calledByCron(t)
 	return trail
+}
+
+// counted is what Prometheus reads after the script: the same on every host, whichever
+// processes there were.
+func (w *world) counted() {
+	w.t.Helper()
+	got := w.call(http.MethodGet, "insight", "/metrics", "", "Authorization", "Bearer "+w.token2("data/secrets/metrics"))
+	require.Equal(w.t, http.StatusOK, got.status, got.body)
+	for _, line := range []string{
+		`hotswap_deployments_started_total{environment="production",kind="promote",tenant="acme"} 2`,
+		`hotswap_deployments_completed_total{environment="production",kind="promote",tenant="acme"} 2`,
+		`hotswap_deployments_completed_total{environment="production",kind="restore",tenant="acme"} 1`,
+		`hotswap_approvals_granted_total{by="reviews",environment="production",tenant="acme"} 2`,
+		`hotswap_modules_deployed_total{environment="production",tenant="acme"} 3`,
+	} {
+		require.Contains(w.t, got.body, line)
+	}
 }
 
 // token2 reads a file with a token.
@@ -143,7 +161,7 @@ func (w *world) call(method, function, path, body string, header ...string) answ
 func (w *world) conforms() {
 	t := w.t
 	t.Helper()
-	for _, name := range []string{"advance", "api", "deliver", "forge-webhook", "nodes", "validate"} {
+	for _, name := range []string{"advance", "api", "deliver", "forge-webhook", "insight", "nodes", "validate"} {
 		require.Equal(t, http.StatusOK, w.call(http.MethodGet, name, "/_/health", "").status, name)
 		ready := w.call(http.MethodGet, name, "/_/ready", "")
 		require.Equal(t, http.StatusOK, ready.status, "%s: %s", name, ready.body)
@@ -169,6 +187,7 @@ func (w *world) conforms() {
 	require.Contains(t, refused.header.Get("Content-Type"), "application/problem+json")
 	require.Equal(t, http.StatusUnauthorized, w.call(http.MethodPost, "forge-webhook", "/acme/deploy", "{}", "X-Gitea-Event", "push", "X-Gitea-Signature", strings.Repeat("0", 64)).status)
 	require.Equal(t, http.StatusUnauthorized, w.call(http.MethodPost, "forge-webhook", "/acme/other", "{}").status)
+	require.Equal(t, http.StatusUnauthorized, w.call(http.MethodGet, "insight", "/metrics", "").status)
 	require.Equal(t, http.StatusUnauthorized, w.call(http.MethodPost, "nodes", "/v1/nodes/self/wanted", "{}").status)
 	require.Equal(t, http.StatusForbidden, w.call(http.MethodPost, "nodes", "/v1/nodes/join",
 		`{"token": "no such token", "name": "thief", "publicKey": "`+strings.Repeat("A", 43)+`="}`).status)

@@ -93,7 +93,7 @@ func (o *openfaas) ready() {
 	require.Equal(t, "hotswap", info.Provider.Provider)
 	secrets := map[string]string{functions.SecretDatabase: o.w.path("db.url"), functions.SecretGitea: o.w.path("db.url")} // there is no Gitea here
 	for name, file := range map[string]string{
-		functions.SecretAudit: "audit-signing", functions.SecretTokens: "token-signing", functions.SecretCalls: "function-call", functions.SecretWebhook: "webhook",
+		functions.SecretAudit: "audit-signing", functions.SecretTokens: "token-signing", functions.SecretCalls: "function-call", functions.SecretWebhook: "webhook", functions.SecretMetrics: "metrics",
 	} {
 		secrets[name] = o.w.path("data", "secrets", file)
 	}
