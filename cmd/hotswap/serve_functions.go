@@ -68,6 +68,7 @@ func (s *server) host(authorizer *auth.Authorizer) error {
 		handlers[f.Name] = signed(s.functions.Caller(f.Name), calls)
 	}
 	s.runner = platform.NewRunner(handlers, functions.Schedule(s.options.tick), s.due)
+	s.runner.Spread(s.functions.Processes)
 	o := platform.GatewayOptions{
 		Functions: s.functions, Calls: s.store, Hint: s.runner.Hint, Wake: s.async.Wake, Callback: callbacks.Check,
 		Signed: func(r *http.Request) error { return verifyCall(r, calls) },

@@ -267,6 +267,15 @@ func (f *Functions) Names() []string {
 	return out
 }
 
+// Processes is how many processes a function has.
+func (f *Functions) Processes(name string) int {
+	m, err := f.find(name)
+	if err != nil {
+		return 0
+	}
+	return m.running()
+}
+
 // Running is how many processes there are.
 func (f *Functions) Running() int {
 	n := 0

@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// callsAtOnce is how many calls of one function the runner has under way: one
-// may be lingering, see functions/advance, while another works.
-const callsAtOnce = 3
+// callsAtOnce is how many calls of one function the runner has under way, beside one for
+// each of its processes: one may be lingering, see functions/advance, while another works.
+const callsAtOnce = 2
 
 // A Runner is the cron and the asynchronous calls of the embedded platform: it
 // sends functions an empty POST that means "look now", on hints and on ticks.
@@ -21,6 +22,7 @@ type Runner struct {
 	functions map[string]http.Handler
 	schedule  map[string]time.Duration
 	due       func(ctx context.Context, function string) bool
+	processes func(function string) int
 	hints     map[string]chan struct{}
 }
 
@@ -32,12 +34,16 @@ func NewRunner(functions map[string]http.Handler, schedule map[string]time.Durat
 	if due == nil {
 		due = func(context.Context, string) bool { return true }
 	}
-	r := &Runner{functions: functions, schedule: schedule, due: due, hints: map[string]chan struct{}{}}
+	r := &Runner{functions: functions, schedule: schedule, due: due, processes: func(string) int { return 1 }, hints: map[string]chan struct{}{}}
 	for name := range functions {
 		r.hints[name] = make(chan struct{}, 1)
 	}
 	return r
 }
+
+// Spread lets the runner call a function at once as often as it has processes, and twice
+// more. Without it there is one.
+func (r *Runner) Spread(processes func(function string) int) { r.processes = processes }
 
 // Hint asks for a call of the function and returns at once. Hints that come
 // while one is waiting are one.
@@ -52,9 +58,7 @@ func (r *Runner) Hint(_ context.Context, function string) {
 func (r *Runner) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name := range r.functions {
-		for range callsAtOnce {
-			group.Go(func() error { r.loop(ctx, name); return nil })
-		}
+		group.Go(func() error { r.loop(ctx, name); return nil })
 		if every := r.schedule[name]; every > 0 {
 			group.Go(func() error { r.tick(ctx, name, every); return nil })
 		}
@@ -77,14 +81,34 @@ func (r *Runner) tick(ctx context.Context, name string, every time.Duration) {
 	}
 }
 
+// loop calls a function for each hint. A hint that comes while as many calls are under way
+// as may be waits for the end of one.
 func (r *Runner) loop(ctx context.Context, name string) {
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	ended := make(chan struct{})
+	active, hinted := 0, false
 	for {
 		select {
 		case <-r.hints[name]:
-			r.call(ctx, name)
+			hinted = true
+		case <-ended:
+			active--
 		case <-ctx.Done():
 			return
 		}
+		if !hinted || active >= callsAtOnce+max(1, r.processes(name)) {
+			continue
+		}
+		hinted = false
+		active++
+		calls.Go(func() {
+			r.call(ctx, name)
+			select {
+			case ended <- struct{}{}:
+			case <-ctx.Done():
+			}
+		})
 	}
 }
 

@@ -64,6 +64,8 @@ type world struct {
 	dir   string
 	url   string
 	serve *process
+	// program is the hotswap that is run: that of this source, when it is empty.
+	program string
 	// functions is where the functions are, when that is not url.
 	functions string
 	// with are more arguments of serve.
@@ -105,7 +107,7 @@ func (w *world) hotswap(code int, args ...string) string {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, built.hotswap, args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(w.program, built.hotswap), args...)
 	cmd.Dir = w.dir
 	var out, talk bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &talk
@@ -139,7 +141,7 @@ func (w *world) spawn(name string, args ...string) *process {
 	log, err := os.OpenFile(w.path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(w.t, err)
 	defer log.Close()
-	p := &process{cmd: exec.Command(built.hotswap, args...), log: log.Name(), done: make(chan error, 1)}
+	p := &process{cmd: exec.Command(cmp.Or(w.program, built.hotswap), args...), log: log.Name(), done: make(chan error, 1)}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = w.dir, log, log
 	require.NoError(w.t, p.cmd.Start())
 	go func() { p.done <- p.cmd.Wait(); close(p.done) }()
