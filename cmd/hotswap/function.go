@@ -114,10 +114,16 @@ secrets are files below $CREDENTIALS_DIRECTORY or /var/openfaas/secrets, or in A
 	return c
 }
 
-// functionToRun is the function that a host wants which starts the program without
-// arguments, as an image or a Lambda does: $HOTSWAP_FUNCTION, or on Lambda $_HANDLER.
+// functionToRun is the function that a host wants: the one that the arguments name, or, of a
+// host that starts the program without arguments as an image or a Lambda does,
+// $HOTSWAP_FUNCTION, or on Lambda $_HANDLER. Empty: it is another command.
 func functionToRun(args []string, getenv func(string) string) string {
 	switch {
+	case len(args) == 2 && args[0] == "function":
+		if _, ok := functions.Find(args[1]); ok {
+			return args[1]
+		}
+		return ""
 	case len(args) > 0:
 		return ""
 	case getenv("HOTSWAP_FUNCTION") != "":

@@ -18,10 +18,10 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := rootCommand()
-	if name := functionToRun(os.Args[1:], os.Getenv); name != "" {
-		root.SetArgs([]string{"function", name})
+	if name := functionToRun(os.Args[1:], os.Getenv); name != "" { // a host waits: no other command is put together
+		return exitCode(os.Stderr, runFunction(ctx, name, os.Getenv))
 	}
+	root := rootCommand()
 	return exitCode(root.ErrOrStderr(), root.ExecuteContext(ctx))
 }
 

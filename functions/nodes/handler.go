@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/audit"
@@ -82,7 +83,7 @@ func New(c Config) http.Handler {
 	return mux
 }
 
-var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var nodeName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) })
 
 func (h *handler) join(w http.ResponseWriter, r *http.Request) {
 	var j target.Join
@@ -90,7 +91,7 @@ func (h *handler) join(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	key, err := base64.StdEncoding.DecodeString(j.PublicKey)
-	if err != nil || len(key) != ed25519.PublicKeySize || !nodeName.MatchString(j.Name) {
+	if err != nil || len(key) != ed25519.PublicKeySize || !nodeName().MatchString(j.Name) {
 		http.Error(w, "name must be a DNS label and publicKey the base64 of an Ed25519 public key", http.StatusBadRequest)
 		return
 	}

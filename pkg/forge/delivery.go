@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 
 	"hotswap.dev/hotswap/pkg/secret"
 )
@@ -72,8 +73,8 @@ func keptHeaders() []string {
 }
 
 var (
-	plainID    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
-	plainEvent = regexp.MustCompile(`^[a-z_]{1,60}$`)
+	plainID    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`) })
+	plainEvent = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_]{1,60}$`) })
 )
 
 // ReadDelivery reads the request's body and proves it by its HMAC-SHA-256 (X-Hub-Signature-256, or Gitea's own
@@ -172,10 +173,10 @@ func describe(h http.Header, body []byte, digest string) Delivery {
 	case h.Get("X-GitHub-Event") != "":
 		d.Source = GitHub
 	}
-	if d.ID = h.Get(prefix + "Delivery"); !plainID.MatchString(d.ID) {
+	if d.ID = h.Get(prefix + "Delivery"); !plainID().MatchString(d.ID) {
 		d.ID = "digest-" + digest
 	}
-	if d.Event = h.Get(prefix + "Event"); !plainEvent.MatchString(d.Event) {
+	if d.Event = h.Get(prefix + "Event"); !plainEvent().MatchString(d.Event) {
 		d.Event = "unknown"
 	}
 	for _, name := range keptHeaders() {

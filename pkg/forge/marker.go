@@ -4,17 +4,18 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // MaxComment is the longest text of a comment, in bytes. GitHub's limit is 65 536 characters.
 const MaxComment = 60_000
 
-var markerForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9/_.:]{0,99}$`) // no hyphens: two would end the comment of HTML
+var markerForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9/_.:]{0,99}$`) }) // no hyphens: two would end the comment of HTML
 
 // Marked puts the marker before the text of a comment, where people do not see it.
 // It says by an error that either cannot be.
 func Marked(marker, text string) (string, error) {
-	if !markerForm.MatchString(marker) {
+	if !markerForm().MatchString(marker) {
 		return "", fmt.Errorf("%w: the marker %q", ErrInvalid, marker)
 	}
 	if len(text) > MaxComment {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -16,7 +17,7 @@ var ErrNotPush = errors.New("not a push")
 // zero is the commit id that stands for "none": before a branch, or after it.
 const zero = "0000000000000000000000000000000000000000"
 
-var commitID = regexp.MustCompile(`^[0-9a-f]{40}$`)
+var commitID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}$`) })
 
 // Push is what a push event claims. Only the repository tells what is true.
 type Push struct {
@@ -84,7 +85,7 @@ func readable(d Delivery) error {
 
 func (b pushBody) problem() string {
 	switch {
-	case !commitID.MatchString(b.Before) || !commitID.MatchString(b.After):
+	case !commitID().MatchString(b.Before) || !commitID().MatchString(b.After):
 		return "before and after are not commit ids"
 	case !strings.HasPrefix(b.Ref, "refs/") || !plainText(b.Ref):
 		return "ref is not a reference"

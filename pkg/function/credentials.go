@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,7 +29,7 @@ const (
 	extensionTime = 2 * time.Second
 )
 
-var secretName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+var secretName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`) })
 
 // Credentials are the secrets that a host gives to a function.
 type Credentials struct {
@@ -56,7 +57,7 @@ func HostCredentials(kind Kind, getenv func(string) string) *Credentials {
 
 // Get returns a secret, without the line feed at its end. [ErrNoSecret] when there is none.
 func (c *Credentials) Get(ctx context.Context, name string) (secret.Secret, error) {
-	if !secretName.MatchString(name) || strings.Contains(name, "..") {
+	if !secretName().MatchString(name) || strings.Contains(name, "..") {
 		return secret.Secret{}, fmt.Errorf("secret name %q: only lower-case letters, digits, dots and dashes", name)
 	}
 	for _, dir := range c.folders {

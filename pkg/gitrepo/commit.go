@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -27,7 +28,7 @@ const (
 
 // written is what may be written: files below releases/, with names that mean the
 // same to everybody. No way up, nothing hidden, nothing of Git's own.
-var written = regexp.MustCompile(`^releases(/[a-z0-9_][a-z0-9._-]{0,99}){1,7}$`)
+var written = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^releases(/[a-z0-9_][a-z0-9._-]{0,99}){1,7}$`) })
 
 // A Change is a file as it is to be; with nil Content it is to be removed.
 type Change struct {
@@ -84,7 +85,7 @@ func acceptable(changes []Change) error {
 		return fmt.Errorf("%w: %d files", ErrLimit, len(changes))
 	}
 	for _, c := range changes {
-		if !written.MatchString(c.Path) {
+		if !written().MatchString(c.Path) {
 			return fmt.Errorf("%w: path %.100q", ErrBadName, c.Path)
 		}
 		if len(c.Content) > maxChangeBytes {

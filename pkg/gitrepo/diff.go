@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -20,7 +21,7 @@ const (
 	maxDiffEntries = 1_000_000
 )
 
-var anyName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$`)
+var anyName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$`) })
 
 // Changed is a file that two commits do not have in common.
 type Changed struct {
@@ -33,7 +34,7 @@ type Changed struct {
 // and returns those that differ ordered by path. An empty commit has no files. Equal
 // folders are not read. More differences or bytes than the limits is [ErrLimit].
 func (r *Repository) Diff(ctx context.Context, from, to, folder string, limits Limits) (changed []Changed, err error) {
-	if !folderName.MatchString(folder) {
+	if !folderName().MatchString(folder) {
 		return nil, fmt.Errorf("diff: %w: folder %.100q", ErrBadName, folder)
 	}
 	err = r.read(ctx, func(s *filesystem.Storage) error {
@@ -188,7 +189,7 @@ func (d *differ) content(e object.TreeEntry) (content []byte, odd string, err er
 	if e.Mode == filemode.Dir || e.Hash == plumbing.ZeroHash {
 		return nil, "", nil
 	}
-	return d.plain(e, anyName)
+	return d.plain(e, anyName())
 }
 
 func (d *differ) add(c Changed) error {

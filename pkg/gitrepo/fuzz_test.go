@@ -52,7 +52,7 @@ func FuzzTree(f *testing.F) {
 		}
 		for path := range got.Files {
 			name, ok := strings.CutPrefix(path, "deployments/")
-			if !ok || !fileName.MatchString(name) || strings.Contains(name, "/") {
+			if !ok || !fileName().MatchString(name) || strings.Contains(name, "/") {
 				t.Errorf("file %q", path)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -39,7 +40,7 @@ var (
 // objectCacheSize bounds the memory of one open repository.
 const objectCacheSize = 16 * cache.MiByte
 
-var fullSHA = regexp.MustCompile(`^[0-9a-f]{40}$`)
+var fullSHA = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}$`) })
 
 // Repository is a bare repository. It may be used by several goroutines; reads take turns. Real git may push, pack
 // and prune beside it.
@@ -147,7 +148,7 @@ func branchRef(branch string) (plumbing.ReferenceName, error) {
 // parseSHA takes a full commit id only: an abbreviation or an expression such as main~1 could mean another commit
 // tomorrow.
 func parseSHA(sha string) (plumbing.Hash, error) {
-	if !fullSHA.MatchString(sha) {
+	if !fullSHA().MatchString(sha) {
 		return plumbing.ZeroHash, fmt.Errorf("%w: commit %.60q is not 40 hexadecimal digits", ErrBadName, sha)
 	}
 	return plumbing.NewHash(sha), nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -19,8 +20,10 @@ import (
 const maxTreeSize = 4 << 20
 
 var (
-	folderName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,7}$`)
-	fileName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\.ya?ml$`)
+	folderName = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,7}$`)
+	})
+	fileName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\.ya?ml$`) })
 )
 
 // Limits bound what [Repository.Tree] reads. A zero field means its default.
@@ -69,7 +72,7 @@ type Snapshot struct {
 func (r *Repository) Tree(ctx context.Context, sha string, folders []string, limits Limits) (snapshot Snapshot, err error) {
 	h, err := parseSHA(sha)
 	for _, folder := range folders {
-		if err == nil && !folderName.MatchString(folder) {
+		if err == nil && !folderName().MatchString(folder) {
 			err = fmt.Errorf("%w: folder %.100q", ErrBadName, folder)
 		}
 	}
@@ -171,7 +174,7 @@ func (t *treeReader) file(path string, entry object.TreeEntry) error {
 	if entry.Mode == filemode.Dir || entry.Mode == filemode.Submodule {
 		return nil
 	}
-	content, odd, err := t.plain(entry, fileName)
+	content, odd, err := t.plain(entry, fileName())
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", path, err)

@@ -58,7 +58,7 @@ func (c *crossCheck) admit(f File, paths map[string]string) {
 // checkPlace checks a document against its path, and its tenant.
 func (c *crossCheck) checkPlace(d Document) {
 	base := path.Base(stem(d.Path))
-	if !dnsLabel.MatchString(base) {
+	if !dnsLabel().MatchString(base) {
 		c.add(d.Path, d.problem(RuleBadPath, fmt.Sprintf("the file name %q is not a DNS label", base), "use lower-case letters, digits and hyphens"))
 	}
 	if want := folderOf(d.Kind); d.Kind != "" && path.Dir(d.Path) != want {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -101,9 +102,9 @@ func next(decoder *yaml.Decoder, into *yaml.Node) (err error) {
 	return decoder.Decode(into)
 }
 
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
+var yamlLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`) })
 
-var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+var unknownAnchor = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^unknown anchor '(.*)' referenced$`) })
 
 // alias makes the problem of an alias whose anchor is not there. The library
 // does not say where it stands.
@@ -124,7 +125,7 @@ func (s source) alias(name string) *Problem {
 func (s source) syntax(err error) *Problem {
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	line, message := 1, text
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
+	if m := yamlLine().FindStringSubmatch(text); m != nil {
 		message = m[2]
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			line = n
@@ -133,7 +134,7 @@ func (s source) syntax(err error) *Problem {
 	if strings.HasPrefix(message, "did not find expected") {
 		line++ // the library counts these from 0
 	}
-	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
+	if m := unknownAnchor().FindStringSubmatch(message); m != nil {
 		return s.alias(m[1])
 	}
 	line = max(1, min(line, len(s.lines)))

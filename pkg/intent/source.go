@@ -3,6 +3,7 @@ package intent
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -92,12 +93,12 @@ func printable(text string) string {
 	}, text)
 }
 
-var userinfo = regexp.MustCompile(`://[^/@\s]*@`)
+var userinfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`://[^/@\s]*@`) })
 
 // mask hides the credentials of a URL, one character for one: an intent that
 // holds a secret is refused, and the refusal must not spread it.
 func mask(text string) string {
-	return userinfo.ReplaceAllStringFunc(text, func(s string) string {
+	return userinfo().ReplaceAllStringFunc(text, func(s string) string {
 		return "://" + strings.Repeat("*", utf8.RuneCountInString(s)-len("://@")) + "@"
 	})
 }

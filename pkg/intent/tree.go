@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"hotswap.dev/hotswap/pipelines"
 )
@@ -184,7 +185,7 @@ func (s *Set) Problems(deployment string) []Problem {
 // stem is a path without its extension.
 func stem(p string) string { return strings.TrimSuffix(p, path.Ext(p)) }
 
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var dnsLabel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) })
 
 // builtIn decodes built-in documents of a folder. They are constants; a test says
 // that they are valid.

@@ -87,7 +87,7 @@ func prepareCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 		o.LockWait = 5 * time.Second
 	}
 	for _, role := range o.Roles {
-		if !roleName.MatchString(role) {
+		if !roleName().MatchString(role) {
 			return nil, fmt.Errorf("role %q: only lower-case letters, digits and underscores", role)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"hotswap.dev/hotswap/pkg/secret"
 )
@@ -22,7 +23,7 @@ import (
 // superuser is PostgreSQL's first role; it migrates, and nothing else uses it.
 const superuser = "postgres"
 
-var roleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+var roleName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`) })
 
 // Connection says how to reach a database of the cluster. The password is in a file, never in a string.
 type Connection struct {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"hotswap.dev/hotswap/pkg/secret"
 )
@@ -16,7 +17,7 @@ import (
 // maxSecret is the longest secret that is read from a file, in bytes.
 const maxSecret = 4 << 10
 
-var secretName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*(\.previous)?$`)
+var secretName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*(\.previous)?$`) })
 
 // DataDir is the folder of one installation: its database, its repositories, its secrets. Nobody else may enter it.
 type DataDir struct {
@@ -99,7 +100,7 @@ func (d DataDir) Token(name string) (secret.Secret, error) {
 
 // Optional reads secrets/NAME; the empty secret when there is no such file. A file that is there must hold something.
 func (d DataDir) Optional(name string) (secret.Secret, error) {
-	if !secretName.MatchString(name) {
+	if !secretName().MatchString(name) {
 		return secret.Secret{}, fmt.Errorf("secret name %q: only lower-case letters, digits and single dashes", name)
 	}
 	file := d.Path("secrets", name)

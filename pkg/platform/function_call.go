@@ -26,7 +26,7 @@ const (
 	headerInternal = "X-OpenFaaS-Internal" // the answer is the platform's, not the function's
 )
 
-var callIDForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+var callIDForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`) })
 
 type callKey struct{}
 
@@ -80,7 +80,7 @@ func unescaped(escaped string) (path, raw string) {
 func (f *Functions) call(w http.ResponseWriter, r *http.Request, proxy *httputil.ReverseProxy, name, path string) {
 	start := time.Now()
 	id := r.Header.Get(headerCallID)
-	if !callIDForm.MatchString(id) {
+	if !callIDForm().MatchString(id) {
 		id = newCallID()
 		r.Header.Set(headerCallID, id)
 	}

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"hotswap.dev/hotswap/pkg/secret"
 )
@@ -28,12 +29,14 @@ const reservedSecrets = "hotswap-"
 // mayName reports whether users may have a secret of that name: where the platform has
 // functions of its own, those names are theirs.
 func (f *Functions) mayName(name string) bool {
-	return secretName.MatchString(name) && (len(f.options.Own) == 0 || !strings.HasPrefix(name, reservedSecrets))
+	return secretName().MatchString(name) && (len(f.options.Own) == 0 || !strings.HasPrefix(name, reservedSecrets))
 }
 
 // An image is NAME or NAME:TAG, where a program was registered under that name on this
 // machine. Nothing is fetched from anywhere.
-var imageName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._/-]{0,100}[a-z0-9])?(:[A-Za-z0-9._-]{1,100})?$`)
+var imageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9._/-]{0,100}[a-z0-9])?(:[A-Za-z0-9._-]{1,100})?$`)
+})
 
 // AddImage registers a program under an image's name, by its content: what is deployed
 // already stays what it was. It returns when the copy is on disk.
@@ -98,7 +101,7 @@ func addImage(dir, name, program string) error {
 
 // imageFile is the file that says which program an image is.
 func imageFile(name string) (string, error) {
-	if !imageName.MatchString(name) || strings.Contains(name, "..") {
+	if !imageName().MatchString(name) || strings.Contains(name, "..") {
 		return "", fmt.Errorf("%w: image %.100q is not NAME or NAME:TAG", ErrInvalid, name)
 	}
 	if !strings.Contains(name, ":") {
@@ -181,7 +184,7 @@ func (f *Functions) secretNames() ([]string, error) {
 	}
 	out := []string{}
 	for _, e := range entries {
-		if secretName.MatchString(e.Name()) {
+		if secretName().MatchString(e.Name()) {
 			out = append(out, e.Name())
 		}
 	}

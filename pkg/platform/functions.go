@@ -59,7 +59,7 @@ const (
 	maxDeployment = 64 << 10 // bytes
 )
 
-var functionName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var functionName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) })
 
 // An OwnFunction is a function of the platform itself: it is there from the start, and
 // nobody may change it.
@@ -184,7 +184,7 @@ func (f *Functions) deployment(s types.FunctionDeployment) (deployment, error) {
 	invalid := func(format string, args ...any) (deployment, error) {
 		return d, fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 	}
-	if !functionName.MatchString(s.Service) {
+	if !functionName().MatchString(s.Service) {
 		return invalid("service %.80q is not a DNS label", s.Service)
 	}
 	if s.Namespace != "" && s.Namespace != Namespace {
@@ -199,7 +199,7 @@ func (f *Functions) deployment(s types.FunctionDeployment) (deployment, error) {
 		}
 	}
 	for _, name := range s.Secrets {
-		if !secretName.MatchString(name) {
+		if !secretName().MatchString(name) {
 			return invalid("secret %.80q: only lower-case letters, digits and single dashes", name)
 		}
 	}

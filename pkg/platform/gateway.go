@@ -151,7 +151,7 @@ func (g gateway) accept(w http.ResponseWriter, r *http.Request, m *managed, rest
 		return
 	}
 	id := r.Header.Get(headerCallID)
-	if !callIDForm.MatchString(id) {
+	if !callIDForm().MatchString(id) {
 		id = newCallID()
 	}
 	path, _ := unescaped(rest)

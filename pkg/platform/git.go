@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/auth"
@@ -40,7 +41,9 @@ const (
 	webhookDeadline = 5 * time.Second
 )
 
-var repositoryName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9_-]{0,62}$`)
+var repositoryName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9_-]{0,62}$`)
+})
 
 // GitOptions configure a [GitServer]. Root, Authenticate and Authorize are required.
 type GitOptions struct {
@@ -136,7 +139,7 @@ func (g *GitServer) CreateRepository(ctx context.Context, name string) (string, 
 
 // RepositoryPath is where the repository is, or would be.
 func (g *GitServer) RepositoryPath(name string) (string, error) {
-	if !repositoryName.MatchString(name) {
+	if !repositoryName().MatchString(name) {
 		return "", fmt.Errorf("%w: %.100q is not like acme/deploy (lower-case letters, digits, dashes)", ErrRepositoryName, name)
 	}
 	return filepath.Join(g.options.Root, filepath.FromSlash(name)+".git"), nil

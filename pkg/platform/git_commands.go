@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"hotswap.dev/hotswap/pkg/forge/builtin"
 )
@@ -30,7 +31,7 @@ const (
 // zeroID stands for "none": before a reference, or after it.
 var zeroID = strings.Repeat("0", 40)
 
-var pushCommand = regexp.MustCompile(`^([0-9a-f]{40}) ([0-9a-f]{40}) ([!-~]{1,250})$`)
+var pushCommand = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}) ([0-9a-f]{40}) ([!-~]{1,250})$`) })
 
 // pushedCommands are the references that a push asks to move, and the words by which
 // the client says what it understands. The body is read and set back to its beginning.
@@ -68,7 +69,7 @@ func parseCommands(in *bufio.Reader) (asked []builtin.Moved, capabilities []stri
 		} else {
 			line = strings.TrimSuffix(line, "\n")
 		}
-		m := pushCommand.FindStringSubmatch(line)
+		m := pushCommand().FindStringSubmatch(line)
 		if m == nil {
 			return nil, nil, fmt.Errorf("%w: what is not a command of a plain push", errPush)
 		}

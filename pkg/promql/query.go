@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -30,7 +31,7 @@ func Check(query string) error {
 const maxQuery = 1 << 20
 
 // placeholder is what stands for a value in a query.
-var placeholder = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`) })
 
 // Expand returns a query with its placeholders replaced for the units of one arm.
 //
@@ -101,7 +102,7 @@ func (x *expansion) token(tok string) error {
 		return x.quoted(tok)
 	case '#':
 	default:
-		if at := placeholder.FindString(tok); at != "" {
+		if at := placeholder().FindString(tok); at != "" {
 			return fmt.Errorf("%w: %s does not stand in quotes", ErrQuery, at)
 		}
 	}
@@ -113,7 +114,7 @@ func (x *expansion) token(tok string) error {
 func (x *expansion) quoted(tok string) error {
 	op := operator(x.out.String())
 	last := 0
-	for _, m := range placeholder.FindAllStringSubmatchIndex(tok, -1) {
+	for _, m := range placeholder().FindAllStringSubmatchIndex(tok, -1) {
 		value, err := x.value(tok[m[2]:m[3]], op)
 		if err == nil {
 			value, err = escape(value, tok[0])

@@ -9,6 +9,7 @@ package record
 import (
 	"errors"
 	"regexp"
+	"sync"
 	"time"
 
 	"hotswap.dev/hotswap/pkg/intent"
@@ -80,11 +81,13 @@ func Path(environment, deployment string) string {
 	return Folder + "/" + environment + "/" + deployment + ".yaml"
 }
 
-var pathForm = regexp.MustCompile(`^releases/([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9-]{0,62})\.yaml$`)
+var pathForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^releases/([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9-]{0,62})\.yaml$`)
+})
 
 // Slot is the inverse of [Path].
 func Slot(path string) (environment, deployment string, ok bool) {
-	m := pathForm.FindStringSubmatch(path)
+	m := pathForm().FindStringSubmatch(path)
 	if m == nil {
 		return "", "", false
 	}

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/age"
@@ -31,7 +32,7 @@ const (
 	keptVersions = 10
 )
 
-var nameForm = regexp.MustCompile(`^[a-z0-9-]{1,63}(/[a-z0-9-]{1,63}){0,3}$`)
+var nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,63}(/[a-z0-9-]{1,63}){0,3}$`) })
 
 // Local keeps secrets on this machine: one file each, encrypted with age to a key
 // beside them, so that a copy of a file or of a backup without the key says nothing.
@@ -105,7 +106,7 @@ func (l *Local) path(name string) string {
 // version's number.
 func (l *Local) Set(name string, value Secret, now time.Time) (int, error) {
 	switch {
-	case !nameForm.MatchString(name):
+	case !nameForm().MatchString(name):
 		return 0, fmt.Errorf("secret %.100q: %w", name, ErrName)
 	case len(value.bytes()) > MaxValue:
 		return 0, fmt.Errorf("secret %s: %w: at most %d bytes", name, ErrTooLarge, MaxValue)
@@ -123,7 +124,7 @@ func (l *Local) Set(name string, value Secret, now time.Time) (int, error) {
 }
 
 func (l *Local) read(name string) ([]version, error) {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return nil, fmt.Errorf("secret %.100q: %w", name, ErrName)
 	}
 	f, err := os.Open(l.path(name))
@@ -191,7 +192,7 @@ func (l *Local) Get(_ context.Context, _, name string) (Secret, error) {
 
 // Remove takes a secret away with all its versions.
 func (l *Local) Remove(name string) error {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return fmt.Errorf("secret %.100q: %w", name, ErrName)
 	}
 	err := os.Remove(l.path(name))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,9 +22,9 @@ import (
 var ErrName = errors.New("bad name")
 
 var (
-	loginForm = regexp.MustCompile(`^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$`)
-	teamForm  = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9]){0,62}$`)
-	emailForm = regexp.MustCompile(`^[!-;=?A-~]{1,100}@[A-Za-z0-9.-]{1,100}$`) // no angle brackets
+	loginForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$`) })
+	teamForm  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9](-?[a-z0-9]){0,62}$`) })
+	emailForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[!-;=?A-~]{1,100}@[A-Za-z0-9.-]{1,100}$`) }) // no angle brackets
 )
 
 // A NewAccount is an account of the built-in forge that is to be.
@@ -34,10 +35,10 @@ type NewAccount struct {
 }
 
 func (n NewAccount) check() error {
-	if !loginForm.MatchString(n.Login) {
+	if !loginForm().MatchString(n.Login) {
 		return fmt.Errorf("%w: login %.60q: letters, digits and single hyphens, at most 39", ErrName, n.Login)
 	}
-	if n.Email != "" && !emailForm.MatchString(n.Email) {
+	if n.Email != "" && !emailForm().MatchString(n.Email) {
 		return fmt.Errorf("%w: mail address %.60q", ErrName, n.Email)
 	}
 	return nil
@@ -148,7 +149,7 @@ func (s *Store) PermitAccount(ctx context.Context, tenant, repository, login str
 // PermitTeam says what each member of a team may do in a repository from now on.
 func (s *Store) PermitTeam(ctx context.Context, tenant, repository, team string, p approval.Permission, by audit.Actor) error {
 	err := s.forgeChange(ctx, tenant, by, func(tx pgx.Tx) (forgeRow, error) {
-		if !teamForm.MatchString(team) {
+		if !teamForm().MatchString(team) {
 			return forgeRow{}, fmt.Errorf("%w: team %.60q", ErrName, team)
 		}
 		return forgeRow{
@@ -175,7 +176,7 @@ func permit(ctx context.Context, tx pgx.Tx, tenant, repository string, account i
 
 // SetMember takes an account into a team, or out of it.
 func (s *Store) SetMember(ctx context.Context, tenant, team, login string, member bool, by audit.Actor) error {
-	if !teamForm.MatchString(team) {
+	if !teamForm().MatchString(team) {
 		return fmt.Errorf("%w: team %.60q", ErrName, team)
 	}
 	return s.onAccount(ctx, tenant, login, by, func(tx pgx.Tx, a approval.Account) (forgeRow, error) {

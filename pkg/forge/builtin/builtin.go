@@ -101,8 +101,8 @@ func RepositoryID(name string) int64 {
 }
 
 var (
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
-	commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
+	nameForm   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`) })
+	commitForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}$`) })
 )
 
 // A place is one repository for the time of one call.
@@ -131,7 +131,7 @@ func (f *Forge) begin(ctx context.Context, repo string) (context.Context, contex
 }
 
 // plain reports whether s names an owner or a repository, and no path.
-func plain(s string) bool { return nameForm.MatchString(s) && s != "." && s != ".." }
+func plain(s string) bool { return nameForm().MatchString(s) && s != "." && s != ".." }
 
 // told is an error of a store or a repository as the port has it: what is no answer to
 // the question leaves it open.

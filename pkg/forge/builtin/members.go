@@ -106,7 +106,7 @@ func (p *place) local(c gitrepo.Commit) approval.Account {
 
 // Origin implements [forge.Forge].
 func (f *Forge) Origin(ctx context.Context, repo, commit string) ([]approval.Account, error) {
-	if !commitForm.MatchString(commit) {
+	if !commitForm().MatchString(commit) {
 		return nil, fmt.Errorf("%w: the commit %.60q", forge.ErrInvalid, commit)
 	}
 	ctx, cancel, p, err := f.begin(ctx, repo)

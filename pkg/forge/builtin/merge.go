@@ -19,7 +19,7 @@ func (f *Forge) Merge(ctx context.Context, repo string, number int64, m forge.Me
 
 // MergeBy merges in the name of an account, as [Forge.Merge] does in ours.
 func (f *Forge) MergeBy(ctx context.Context, repo string, number int64, m forge.Merge, by approval.Account) (string, error) {
-	if !commitForm.MatchString(m.ExpectedHead) {
+	if !commitForm().MatchString(m.ExpectedHead) {
 		return "", fmt.Errorf("%w: a merge names the head that it is for", forge.ErrInvalid)
 	}
 	if strings.ContainsRune(m.Message, 0) || len(m.Message) > forge.MaxComment {

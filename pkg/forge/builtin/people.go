@@ -50,7 +50,7 @@ func (r Review) check() error {
 	switch {
 	case r.Verdict != approval.Approved && r.Verdict != approval.ChangesRequested && r.Verdict != approval.Commented:
 		return fmt.Errorf("%w: the verdict %.30q", forge.ErrInvalid, r.Verdict)
-	case !commitForm.MatchString(r.Commit):
+	case !commitForm().MatchString(r.Commit):
 		return fmt.Errorf("%w: a review names the commit that it is of", forge.ErrInvalid)
 	case !readableText(r.Text) || r.Verdict == approval.Commented && r.Text == "":
 		return fmt.Errorf("%w: the text", forge.ErrInvalid)

@@ -19,7 +19,7 @@ func (f *Forge) Status(ctx context.Context, repo, commit string, s forge.Status)
 	default:
 		return fmt.Errorf("%w: the state %.30q of a status", forge.ErrInvalid, s.State)
 	}
-	if s.Context == "" || len(s.Context) > 255 || !oneLine(s.Context) || len(s.URL) > 2000 || !commitForm.MatchString(commit) || !utf8.ValidString(s.Description) {
+	if s.Context == "" || len(s.Context) > 255 || !oneLine(s.Context) || len(s.URL) > 2000 || !commitForm().MatchString(commit) || !utf8.ValidString(s.Description) {
 		return fmt.Errorf("%w: the status %.60q of %.60q", forge.ErrInvalid, s.Context, commit)
 	}
 	ctx, cancel, p, err := f.begin(ctx, repo)

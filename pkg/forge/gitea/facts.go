@@ -147,7 +147,7 @@ func (g *Gitea) mergedHead(ctx context.Context, path string, p *pull) error {
 		return fmt.Errorf("head: %w", err)
 	}
 	for _, r := range refs {
-		if r.Ref == name && commitForm.MatchString(r.Object.SHA) {
+		if r.Ref == name && commitForm().MatchString(r.Object.SHA) {
 			p.Head.SHA = r.Object.SHA
 			return nil
 		}

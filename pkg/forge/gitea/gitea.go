@@ -107,8 +107,8 @@ func (g *Gitea) Capabilities() forge.Capabilities {
 }
 
 var (
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
-	commitForm = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+	nameForm   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`) })
+	commitForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`) })
 )
 
 // begin checks the name of a repository and gives the call its deadline. The path is
@@ -123,7 +123,7 @@ func (g *Gitea) begin(ctx context.Context, repo string) (context.Context, contex
 }
 
 // plain reports whether s names an owner, a repository or an account, and no path.
-func plain(s string) bool { return nameForm.MatchString(s) && s != "." && s != ".." }
+func plain(s string) bool { return nameForm().MatchString(s) && s != "." && s != ".." }
 
 func (g *Gitea) get(ctx context.Context, path string, query url.Values, into any) error {
 	_, err := g.rest.Do(ctx, rest.Call{Path: path, Query: query, Into: into})

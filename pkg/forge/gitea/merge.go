@@ -15,7 +15,7 @@ import (
 // Merge implements [forge.Forge]. We never force: what protects the branch holds for
 // an administrator's token too.
 func (g *Gitea) Merge(ctx context.Context, repo string, number int64, m forge.Merge) (string, error) {
-	if !commitForm.MatchString(m.ExpectedHead) {
+	if !commitForm().MatchString(m.ExpectedHead) {
 		return "", fmt.Errorf("%w: a merge names the head that it is for", forge.ErrInvalid)
 	}
 	ctx, cancel, path, err := g.begin(ctx, repo)

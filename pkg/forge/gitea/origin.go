@@ -110,7 +110,7 @@ func (g *Gitea) feed(ctx context.Context, path, ref string, m *moves) error {
 
 // Origin implements [forge.Forge].
 func (g *Gitea) Origin(ctx context.Context, repo, id string) ([]approval.Account, error) {
-	if !commitForm.MatchString(id) {
+	if !commitForm().MatchString(id) {
 		return nil, fmt.Errorf("%w: the commit %q", forge.ErrInvalid, id)
 	}
 	ctx, cancel, path, err := g.begin(ctx, repo)

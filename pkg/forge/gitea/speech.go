@@ -15,7 +15,7 @@ import (
 
 // Status implements [forge.Forge].
 func (g *Gitea) Status(ctx context.Context, repo, id string, s forge.Status) error {
-	if !commitForm.MatchString(id) || s.Context == "" || s.State == "" {
+	if !commitForm().MatchString(id) || s.Context == "" || s.State == "" {
 		return fmt.Errorf("%w: a status needs a commit, a context and a state", forge.ErrInvalid)
 	}
 	ctx, cancel, path, err := g.begin(ctx, repo)

@@ -76,13 +76,13 @@ func (p *pull) problem() string {
 		return "a pull request without a number"
 	case p.State != "open" && p.State != "closed", p.Merged == nil:
 		return "a pull request without a state"
-	case p.Head == nil || !commitForm.MatchString(p.Head.SHA) || p.Head.Ref == "":
+	case p.Head == nil || !commitForm().MatchString(p.Head.SHA) || p.Head.Ref == "":
 		return "a pull request without a head"
 	case p.Base == nil || p.Base.Ref == "" || p.Base.RepoID <= 0:
 		return "a pull request without a base"
-	case p.Base.SHA != "" && !commitForm.MatchString(p.Base.SHA):
+	case p.Base.SHA != "" && !commitForm().MatchString(p.Base.SHA):
 		return "a base that is no commit"
-	case *p.Merged && !commitForm.MatchString(p.Merge):
+	case *p.Merged && !commitForm().MatchString(p.Merge):
 		return "a merge without a commit"
 	case p.UpdatedAt.IsZero():
 		return "a pull request without a time"
@@ -132,7 +132,7 @@ func (r *review) problem() string {
 		return "a review that does not say whether it counts"
 	case r.User == nil && r.State != requested:
 		return "a review of nobody"
-	case r.Commit != "" && !commitForm.MatchString(r.Commit):
+	case r.Commit != "" && !commitForm().MatchString(r.Commit):
 		return "a review of what is no commit"
 	}
 	return ""
@@ -170,7 +170,7 @@ type commit struct {
 }
 
 func (c *commit) problem() string {
-	if !commitForm.MatchString(c.SHA) || c.Commit == nil || c.Commit.Author == nil || c.Commit.Committer == nil {
+	if !commitForm().MatchString(c.SHA) || c.Commit == nil || c.Commit.Author == nil || c.Commit.Committer == nil {
 		return "a commit without its people"
 	}
 	return ""
