@@ -35,6 +35,10 @@ const gatewayUser = "admin"
 // ownImage is what our own functions are shown to run.
 const ownImage = "hotswap"
 
+// ownIdle is how long a process of ours stays that nothing calls: shorter than the time
+// between two looks at a branch, so that an installation in which nothing happens runs none.
+const ownIdle = 15 * time.Second
+
 // host puts the platform together: our own functions as child processes of this program,
 // what calls them, and the door before them.
 func (s *server) host(authorizer *auth.Authorizer) error {
@@ -100,6 +104,7 @@ func (s *server) ownFunctions() ([]platform.OwnFunction, error) {
 					platform.AnnotationPublic:      "true", // each asks its callers itself
 					platform.AnnotationConnections: strconv.Itoa(f.Connections),
 				},
+				Labels: &map[string]string{platform.LabelIdle: ownIdle.String()},
 			},
 		})
 	}
