@@ -6,7 +6,7 @@ ARGS  ?=
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench test-crash test-forge test-forge-attacks test-hosts test-openfaas test-shuffle simulate simulate-postgres fuzz
+.PHONY: help build lambda demo test check bench test-crash test-forge test-forge-attacks test-hosts test-openfaas test-shuffle simulate simulate-postgres fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,10 @@ help: ## list the targets
 build: ## build bin/hotswap
 	@tests/need.sh go
 	@$(GO) build -trimpath -o $(BIN) ./cmd/hotswap
+
+lambda: ## build bin/lambda/hotswap-{amd64,arm64}.zip for AWS Lambda, reproducibly, and print their SHA-256
+	@tests/need.sh go
+	@for arch in amd64 arm64; do $(GO) run ./deploy/lambda/package -arch $$arch -out bin/lambda/hotswap-$$arch.zip || exit 1; done
 
 demo: ## see a commit reach nodes under load; ARGS=--once ends by itself, ARGS="--once --chaos" kills parts
 	@echo "hotswap demo  (everything on 127.0.0.1, data in ./.hotswap, nothing leaves this machine)"

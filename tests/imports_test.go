@@ -24,7 +24,7 @@ var order = []string{
 	"pkg/function", "pkg/platform", "pkg/node",
 	// what is put together from them
 	"functions/forge-webhook", "functions/validate", "functions/advance", "functions/deliver", "functions/nodes", "functions/api", "functions/insight", "functions",
-	"tests/load/constant", "cmd/hotswap",
+	"tests/load/constant", "cmd/hotswap", "deploy/lambda/package",
 }
 
 // pure are the packages that read no clock, disk, network or environment, and

@@ -27,6 +27,7 @@ var ErrNoSecret = errors.New("no such secret")
 const (
 	maxSecret     = 64 << 10
 	extensionTime = 2 * time.Second
+	missingTime   = time.Minute // that a secret which is not there is not asked for again: each question is paid for
 )
 
 var secretName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`) })
@@ -106,12 +107,16 @@ func trimmed(where string, b []byte) (secret.Secret, error) {
 }
 
 // An extension is the AWS Parameters and Secrets Lambda Extension, which keeps secrets of
-// Secrets Manager on a port of its own beside the function.
+// Secrets Manager on a port of its own beside the function. It keeps no answer that says
+// that there is none, so we do.
 // https://docs.aws.amazon.com/secretsmanager/latest/userguide/retrieving-secrets_lambda.html
 type extension struct {
 	url, prefix string
 	session     secret.Secret
 	client      *http.Client
+
+	mu      sync.Mutex
+	missing map[string]time.Time // since when
 }
 
 func newExtension(getenv func(string) string) *extension {
@@ -130,10 +135,25 @@ func newExtension(getenv func(string) string) *extension {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport:     &http.Transport{}, // never through a proxy: the answer is a secret
 		},
+		missing: map[string]time.Time{},
 	}
 }
 
 func (e *extension) get(ctx context.Context, name string) (secret.Secret, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if since, ok := e.missing[name]; ok && time.Since(since) < missingTime {
+		return secret.Secret{}, fmt.Errorf("%w: %s%s is not in Secrets Manager, or this function may not read it", ErrNoSecret, e.prefix, name)
+	}
+	s, err := e.ask(ctx, name)
+	delete(e.missing, name)
+	if errors.Is(err, ErrNoSecret) {
+		e.missing[name] = time.Now()
+	}
+	return s, err
+}
+
+func (e *extension) ask(ctx context.Context, name string) (secret.Secret, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url+"?secretId="+url.QueryEscape(e.prefix+name), nil)
 	if err != nil {
 		return secret.Secret{}, err
@@ -144,13 +164,13 @@ func (e *extension) get(ctx context.Context, name string) (secret.Secret, error)
 		return secret.Secret{}, fmt.Errorf("secret %s: the extension for secrets does not answer: %w", name, err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 2*maxSecret))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 7*maxSecret)) // JSON makes six bytes of one, at most
 	if err != nil {
 		return secret.Secret{}, fmt.Errorf("secret %s: %w", name, err)
 	}
 	switch {
-	case answer.StatusCode == http.StatusBadRequest && strings.Contains(string(body), "ResourceNotFoundException"):
-		return secret.Secret{}, fmt.Errorf("%w: %s%s is not in Secrets Manager", ErrNoSecret, e.prefix, name)
+	case answer.StatusCode != http.StatusOK && absent(string(body)):
+		return secret.Secret{}, fmt.Errorf("%w: %s%s is not in Secrets Manager, or this function may not read it", ErrNoSecret, e.prefix, name)
 	case answer.StatusCode != http.StatusOK:
 		return secret.Secret{}, fmt.Errorf("secret %s: the extension for secrets answered %s", name, answer.Status)
 	}
@@ -159,4 +179,11 @@ func (e *extension) get(ctx context.Context, name string) (secret.Secret, error)
 		return secret.Secret{}, fmt.Errorf("secret %s: the extension's answer is not JSON", name) // its text is a secret
 	}
 	return trimmed("secret "+name, []byte(got.SecretString))
+}
+
+// absent reports whether Secrets Manager says that there is no such secret. It says so of
+// names alone that a policy allows; where one allows only what the name becomes once the
+// secret exists, it says that reading it is denied.
+func absent(body string) bool {
+	return strings.Contains(body, "ResourceNotFoundException") || strings.Contains(body, "AccessDeniedException")
 }

@@ -1,24 +1,17 @@
 package function
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdaurl"
 )
 
 // LambdaOptions say how a function is reached on AWS Lambda.
@@ -30,11 +23,8 @@ type LambdaOptions struct {
 	Stop   func() // called when Lambda is about to end the process; it has 300 ms
 }
 
-// Bounds of Lambda. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-const (
-	maxLambdaAnswer = 6 << 20                // of a buffered answer, encoded
-	lambdaMargin    = 500 * time.Millisecond // of Lambda's deadline, left to answer in
-)
+// lambdaMargin is left of Lambda's deadline, to answer in.
+const lambdaMargin = 500 * time.Millisecond
 
 // StartLambda serves h to AWS Lambda; it returns never. One process is called by Function
 // URLs, API Gateway (payload 2.0), SQS and EventBridge schedules alike: what an event is,
@@ -49,8 +39,7 @@ func StartLambda(h http.Handler, o LambdaOptions) {
 
 // LambdaHandler returns the handler of events that [StartLambda] serves.
 func LambdaHandler(h http.Handler, o LambdaOptions) func(ctx context.Context, event json.RawMessage) (any, error) {
-	l := lambdaHost{options: o, handler: survived(h)}
-	return l.handle
+	return lambdaHost{options: o, handler: h}.handle
 }
 
 type lambdaHost struct {
@@ -86,7 +75,7 @@ func (l lambdaHost) handle(ctx context.Context, event json.RawMessage) (any, err
 	}
 	var p probe
 	if err := json.Unmarshal(event, &p); err != nil {
-		return nil, fmt.Errorf("%w: this one is not JSON", errEvent)
+		return nil, fmt.Errorf("%w: this one is not one of them", errEvent) // its text may be a secret of somebody
 	}
 	switch {
 	case p.Request.HTTP != nil && p.Version == "2.0":
@@ -102,78 +91,14 @@ func (l lambdaHost) handle(ctx context.Context, event json.RawMessage) (any, err
 
 // http serves one request and returns its answer, whole or as a stream.
 func (l lambdaHost) http(ctx context.Context, event json.RawMessage) (any, error) {
-	q, err := l.request(event)
+	r, err := l.request(ctx, event)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := lambdaurl.Wrap(l.handler)(ctx, q)
-	if err != nil || l.options.Stream {
-		return answer, err
+	if l.options.Stream {
+		return l.stream(r)
 	}
-	return whole(answer)
-}
-
-// request reads a request of payload format 2.0. Lambda keeps cookies apart from the other
-// headers, and a path begins with what the route of the gateway has before the function's.
-func (l lambdaHost) request(event json.RawMessage) (*events.LambdaFunctionURLRequest, error) {
-	q := &events.LambdaFunctionURLRequest{}
-	if err := json.Unmarshal(event, q); err != nil {
-		return nil, fmt.Errorf("%w: this one is not of payload format 2.0", errEvent)
-	}
-	if q.IsBase64Encoded {
-		if _, err := base64.StdEncoding.DecodeString(q.Body); err != nil {
-			return nil, fmt.Errorf("%w: the body of this one is not base64", errEvent)
-		}
-	}
-	if len(q.Cookies) > 0 {
-		if q.Headers == nil {
-			q.Headers = map[string]string{}
-		}
-		q.Headers["cookie"] = strings.Join(q.Cookies, "; ")
-	}
-	if rest, ok := strings.CutPrefix(q.RawPath, "/function/"+l.options.Name); ok && (rest == "" || rest[0] == '/') {
-		q.RawPath = rest
-	}
-	if !strings.HasPrefix(q.RawPath, "/") {
-		q.RawPath = "/" + q.RawPath
-	}
-	if q.RequestContext.DomainName == "" {
-		q.RequestContext.DomainName = "lambda.invalid"
-	}
-	return q, nil
-}
-
-// whole reads a streamed answer to its end.
-func whole(s *events.LambdaFunctionURLStreamingResponse) (*events.LambdaFunctionURLResponse, error) {
-	if c, ok := s.Body.(io.Closer); ok {
-		defer c.Close()
-	}
-	body, err := io.ReadAll(io.LimitReader(s.Body, maxLambdaAnswer+1))
-	if err != nil {
-		return nil, err
-	}
-	out := &events.LambdaFunctionURLResponse{StatusCode: s.StatusCode, Headers: s.Headers, Cookies: s.Cookies}
-	if textual(s.Headers["Content-Type"]) && utf8.Valid(body) {
-		out.Body = string(body)
-	} else {
-		out.Body, out.IsBase64Encoded = base64.StdEncoding.EncodeToString(body), true
-	}
-	if len(out.Body) > maxLambdaAnswer {
-		return &events.LambdaFunctionURLResponse{
-			StatusCode: http.StatusBadGateway, Headers: map[string]string{"Content-Type": "text/plain; charset=utf-8"},
-			Body: "the answer is larger than the 6 MiB that Lambda sends in one piece\n",
-		}, nil
-	}
-	return out, nil
-}
-
-// textual reports whether content of the type is text, which is not encoded.
-func textual(contentType string) bool {
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return contentType == ""
-	}
-	return strings.HasPrefix(t, "text/") || t == "application/json" || strings.HasSuffix(t, "+json") || t == "application/yaml" || t == "application/x-ndjson"
+	return l.whole(r).encoded(), nil
 }
 
 // look is the call of a schedule.
@@ -188,10 +113,9 @@ func (l lambdaHost) look(ctx context.Context) error {
 // call serves a request whose answer nobody waits for. An answer that is not a success is
 // an error, so that the trigger tries again and keeps what does not pass.
 func (l lambdaHost) call(r *http.Request) error {
-	w := &kept{header: http.Header{}, status: http.StatusOK}
-	l.handler.ServeHTTP(w, r)
+	w := l.whole(r)
 	if w.status < http.StatusOK || w.status >= http.StatusMultipleChoices {
-		return fmt.Errorf("answered %d: %s", w.status, strings.TrimSpace(w.body.String()))
+		return fmt.Errorf("answered %d: %.200s", w.status, strings.TrimSpace(w.body.String()))
 	}
 	return nil
 }
@@ -204,11 +128,13 @@ func (l lambdaHost) queue(ctx context.Context, event json.RawMessage) (any, erro
 	if err := json.Unmarshal(event, &batch); err != nil {
 		return nil, fmt.Errorf("%w: the records of this one are not SQS messages", errEvent)
 	}
-	out := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
-	for _, m := range batch.Records {
+	for _, m := range batch.Records { // before the first is served: an error shows all of them again
 		if m.EventSource != "aws:sqs" || m.MessageId == "" {
 			return nil, fmt.Errorf("%w: the records of this one are not SQS messages", errEvent)
 		}
+	}
+	out := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+	for _, m := range batch.Records {
 		if err := l.message(ctx, m); err != nil {
 			slog.WarnContext(ctx, "message failed; the queue shows it again", "function", l.options.Name, "message", m.MessageId, "err", err)
 			out.BatchItemFailures = append(out.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
@@ -217,64 +143,39 @@ func (l lambdaHost) queue(ctx context.Context, event json.RawMessage) (any, erro
 	return out, nil
 }
 
-// message serves one message: a request of payload format 2.0, as API Gateway and Function
-// URLs write it, or nothing, which means "look now".
+// attributePath is the attribute of a message that API Gateway wrote: its body is the
+// request's, and the other attributes are the request's headers.
+const attributePath = "Path"
+
+// message serves one message: a POST that API Gateway put into the queue, a request of
+// payload format 2.0, or nothing, which means "look now".
 func (l lambdaHost) message(ctx context.Context, m events.SQSMessage) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // no time is left: the queue shows it again
 	}
+	if _, ok := m.MessageAttributes[attributePath]; ok {
+		q := events.LambdaFunctionURLRequest{Body: m.Body, Headers: map[string]string{}}
+		q.RequestContext.HTTP.Method = http.MethodPost
+		for name, a := range m.MessageAttributes {
+			if a.StringValue == nil {
+				return fmt.Errorf("attribute %s of the message is no text", name)
+			}
+			q.Headers[name] = *a.StringValue
+		}
+		q.RawPath = q.Headers[attributePath]
+		delete(q.Headers, attributePath)
+		r, err := l.opened(ctx, q)
+		if err != nil {
+			return err
+		}
+		return l.call(r)
+	}
 	if body := strings.TrimSpace(m.Body); body == "" || body == "{}" {
 		return l.look(ctx)
 	}
-	q, err := l.request(json.RawMessage(m.Body))
+	r, err := l.request(ctx, json.RawMessage(m.Body))
 	if err != nil {
 		return err
 	}
-	if q.RequestContext.HTTP.Method == "" {
-		return fmt.Errorf("%w: the message names no requestContext.http.method", errEvent)
-	}
-	answer, err := lambdaurl.Wrap(l.handler)(ctx, q)
-	if err != nil {
-		return err
-	}
-	got, err := whole(answer)
-	if err != nil {
-		return err
-	}
-	if got.StatusCode < http.StatusOK || got.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("answered %d: %.200s", got.StatusCode, got.Body)
-	}
-	return nil
+	return l.call(r)
 }
-
-// survived answers 500 for a handler that panics, as net/http's server ends the call and
-// not the process.
-func survived(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			if p := recover(); p != nil {
-				slog.ErrorContext(r.Context(), "function panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				http.Error(w, "internal error", http.StatusInternalServerError)
-			}
-		}()
-		h.ServeHTTP(w, r)
-	})
-}
-
-// kept is an answer that is kept, but not more of it than fits a log.
-type kept struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (k *kept) Header() http.Header { return k.header }
-
-func (k *kept) Write(b []byte) (int, error) {
-	if left := 200 - k.body.Len(); left > 0 {
-		k.body.Write(b[:min(left, len(b))])
-	}
-	return len(b), nil
-}
-
-func (k *kept) WriteHeader(code int) { k.status = code }
