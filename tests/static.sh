@@ -11,7 +11,7 @@ fi
 go mod tidy -diff
 go vet ./...
 go tool staticcheck ./...
-(cd tests/bench/peers && go vet ./...) # a module of its own
+for module in tests/bench/peers tests/tools/sam; do (cd "$module" && go vet ./...); done # modules of their own
 for tag in mutant_nofence mutant_locallock mutant_ackfirst mutant_auditoutside; do
   go vet -tags "$tag" ./pkg/store ./pkg/engine ./functions/... # the mutants must at least compile
 done
