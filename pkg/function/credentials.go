@@ -27,7 +27,7 @@ var ErrNoSecret = errors.New("no such secret")
 const (
 	maxSecret     = 64 << 10
 	extensionTime = 2 * time.Second
-	missingTime   = time.Minute // that a secret which is not there is not asked for again: each question is paid for
+	missingTime   = 5 * time.Minute // that a secret which is not there is not asked for again: each question is paid for
 )
 
 var secretName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`) })
