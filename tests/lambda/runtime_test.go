@@ -48,32 +48,28 @@ type lambda struct {
 	next    chan invocation
 	out     chan outcome
 	started time.Time
-	log     *logFile
+	log     logFile
 	ended   chan struct{}
 }
 
-// A logFile is what a process writes to its standard error.
-type logFile struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
+// A logFile is what a process writes to its standard error: a file, so that what was
+// written before an answer is there when the answer is.
+type logFile struct{ *os.File }
 
-func (l *logFile) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logFile) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+func (l logFile) String() string {
+	b, err := os.ReadFile(l.Name())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 // start starts the program as the function; it is killed when the test ends.
 func start(t *testing.T, function string, env map[string]string) *lambda {
 	t.Helper()
-	l := &lambda{t: t, next: make(chan invocation), out: make(chan outcome, 1), log: &logFile{}, ended: make(chan struct{})}
+	said, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	require.NoError(t, err)
+	l := &lambda{t: t, next: make(chan invocation), out: make(chan outcome, 1), log: logFile{said}, ended: make(chan struct{})}
 	api := httptest.NewServer(l.api())
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 	c := exec.CommandContext(ctx, bootstrap(t))
@@ -85,7 +81,7 @@ func start(t *testing.T, function string, env map[string]string) *lambda {
 	for name, value := range env {
 		c.Env = append(c.Env, name+"="+value)
 	}
-	c.Stdout, c.Stderr = l.log, l.log
+	c.Stdout, c.Stderr = said, said
 	l.started = time.Now()
 	require.NoError(t, c.Start())
 	go func() {
@@ -100,6 +96,7 @@ func start(t *testing.T, function string, env map[string]string) *lambda {
 		if t.Failed() {
 			t.Logf("the process said:\n%s", l.log)
 		}
+		require.NoError(t, said.Close())
 	})
 	return l
 }

@@ -170,6 +170,7 @@ func TestTheEnvironmentOfTheFunctionsIsWhatTheProgramReads(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile(`getenv\("(HOTSWAP_[A-Z_]+)"\)`).FindAllStringSubmatch(code, -1) {
 		switch m[1] {
+		case "HOTSWAP_FUNCTION": // the handler names the function
 		case "HOTSWAP_REPOSITORY", "HOTSWAP_DATA": // of the built-in forge, which is on one machine
 		case "HOTSWAP_STATE": // a folder for temporary files is what Lambda has
 		case "HOTSWAP_LAMBDA_STREAM": // for Function URLs; these functions are behind API Gateway
