@@ -22,7 +22,15 @@ import (
 	"hotswap.dev/hotswap/tests/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m, store.Migrate) }
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "hotswap-lambda-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(folder)
+	shared.folder = folder
+	pgtest.Main(m, store.Migrate)
+}
 
 // patience bounds everything that a test waits for.
 const patience = 30 * time.Second

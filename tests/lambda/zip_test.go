@@ -38,33 +38,41 @@ func packed(t *testing.T, sources, arch string, env ...string) []byte {
 	return b
 }
 
-// once packs for this machine, for all tests.
-var once struct {
+// shared is what all tests of the process use: the zip for this machine, and its program.
+var shared struct {
 	sync.Once
-	zip []byte
+	zip    []byte
+	folder string
 }
 
 func ourZip(t *testing.T) []byte {
 	t.Helper()
-	once.Do(func() { once.zip = packed(t, root, runtime.GOARCH) })
-	require.NotEmpty(t, once.zip)
-	return once.zip
+	shared.Do(func() {
+		shared.zip = packed(t, root, runtime.GOARCH)
+		unpack(t, shared.zip, filepath.Join(shared.folder, "bootstrap"))
+	})
+	require.NotEmpty(t, shared.zip)
+	return shared.zip
 }
 
 // bootstrap is the program that the zip holds, as Lambda unpacks it.
 func bootstrap(t *testing.T) string {
 	t.Helper()
-	z, err := zip.NewReader(bytes.NewReader(ourZip(t)), int64(len(ourZip(t))))
+	ourZip(t)
+	return filepath.Join(shared.folder, "bootstrap")
+}
+
+func unpack(t *testing.T, packed []byte, path string) {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(packed), int64(len(packed)))
 	require.NoError(t, err)
 	f, err := z.Open("bootstrap")
 	require.NoError(t, err)
 	defer f.Close()
-	path := filepath.Join(t.TempDir(), "bootstrap")
 	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
 	require.NoError(t, err)
 	_, err = io.Copy(to, f)
 	require.NoError(t, errors.Join(err, to.Close()))
-	return path
 }
 
 func TestTheZipHoldsOneProgramThatLambdaCanStart(t *testing.T) {
