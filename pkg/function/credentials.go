@@ -142,13 +142,14 @@ func newExtension(getenv func(string) string) *extension {
 func (e *extension) get(ctx context.Context, name string) (secret.Secret, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if since, ok := e.missing[name]; ok && time.Since(since) < missingTime {
+	now := time.Now().Round(0) // by the wall, see [Reloading]
+	if since, ok := e.missing[name]; ok && now.Sub(since).Abs() < missingTime {
 		return secret.Secret{}, fmt.Errorf("%w: %s%s is not in Secrets Manager, or this function may not read it", ErrNoSecret, e.prefix, name)
 	}
 	s, err := e.ask(ctx, name)
 	delete(e.missing, name)
 	if errors.Is(err, ErrNoSecret) {
-		e.missing[name] = time.Now()
+		e.missing[name] = now
 	}
 	return s, err
 }

@@ -99,7 +99,8 @@ func (r *Reloading) Close() {
 func (r *Reloading) take(ctx context.Context) (*generation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := r.Now(); r.current == nil || now.Sub(r.looked) >= r.Every {
+	now := r.Now().Round(0) // by the wall: the other clock may stand still while a host freezes the process
+	if since := now.Sub(r.looked); r.current == nil || since >= r.Every || since < 0 {
 		if err := r.look(ctx); err != nil {
 			if r.current == nil {
 				return nil, err
