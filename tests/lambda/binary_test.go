@@ -119,6 +119,8 @@ func TestTheProgramIsAFunctionOfLambdaForEveryTrigger(t *testing.T) {
 	require.True(t, l.invoke(`no JSON`).failed)
 	require.Equal(t, http.StatusOK, l.ask(request{method: http.MethodGet, path: "/_/health"}).Status, "the process lives")
 	require.Zero(t, i.keep.wrong, "each call of the extension has the token")
+	t.Logf("peak memory: %d MiB", l.peak())
+	require.Less(t, l.peak(), program(t)["forge-webhook"].Memory-48, "the extension for secrets needs memory too")
 }
 
 func TestOnlyTheMessagesOfAQueueThatFailedComeAgain(t *testing.T) {

@@ -58,6 +58,20 @@ type lambda struct {
 	started time.Time
 	log     logFile
 	ended   chan struct{}
+	pid     int
+}
+
+// peak is the most memory that the process ever had, in MiB.
+func (l *lambda) peak() int {
+	l.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", l.pid))
+	require.NoError(l.t, err)
+	_, line, ok := strings.Cut(string(text), "VmHWM:")
+	require.True(l.t, ok)
+	var kilobytes int
+	_, err = fmt.Sscanf(line, "%d kB", &kilobytes)
+	require.NoError(l.t, err)
+	return kilobytes >> 10
 }
 
 // A logFile is what a process writes to its standard error: a file, so that what was
@@ -92,6 +106,7 @@ func start(t *testing.T, function string, env map[string]string) *lambda {
 	c.Stdout, c.Stderr = said, said
 	l.started = time.Now()
 	require.NoError(t, c.Start())
+	l.pid = c.Process.Pid
 	go func() {
 		_ = c.Wait() // it is killed
 		close(l.ended)

@@ -30,7 +30,7 @@ resource "aws_lambda_function" "function" {
   layers                         = [var.secrets_extension_arn, var.git_layer_arn]
 
   environment {
-    variables = { # see docs/how-to/lambda.md; an empty one is not set
+    variables = { # see docs/reference/functions.md; an empty one is not set
       HOTSWAP_TENANT           = var.tenant
       HOTSWAP_URL              = local.url
       HOTSWAP_HINT_URL         = "${local.url}/function/{function}"
