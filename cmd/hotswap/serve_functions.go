@@ -74,7 +74,7 @@ func (s *server) host(authorizer *auth.Authorizer) error {
 	s.runner = platform.NewRunner(handlers, functions.Schedule(s.options.tick), s.due)
 	s.runner.Spread(s.functions.Processes)
 	o := platform.GatewayOptions{
-		Functions: s.functions, Calls: s.store, Hint: s.runner.Hint, Wake: s.async.Wake, Callback: callbacks.Check,
+		Functions: s.functions, Calls: s.store, Hint: s.hint, Wake: s.async.Wake, Callback: callbacks.Check,
 		Signed: func(r *http.Request) error { return verifyCall(r, calls) },
 		Access: platform.Access{User: gatewayUser, Password: password, Authorize: s.authorizeFunctions(authorizer)},
 	}
@@ -187,6 +187,16 @@ func verifyCall(r *http.Request, key ed25519.PrivateKey) error {
 	public, _ := key.Public().(ed25519.PublicKey)
 	keys := map[string]ed25519.PublicKey{function.CallKeyID(public): public}
 	return auth.VerifyRequest(r, nil, func(id string) (ed25519.PublicKey, error) { return keys[id], nil }, time.Now())
+}
+
+// hint passes a hint on, unless it would start a process that finds nothing to do.
+func (s *server) hint(ctx context.Context, name string) {
+	if s.functions.Processes(name) == 0 {
+		if _, looks := functions.Kinds(name); !looks || !s.due(ctx, name) { // nobody waits in a function that does not run
+			return
+		}
+	}
+	s.runner.Hint(ctx, name)
 }
 
 // due reports whether a function has something to do now, or will have before the next

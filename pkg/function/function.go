@@ -48,7 +48,7 @@ func Host(name string, h http.Handler, ready func(ctx context.Context) error, l 
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		if err := ready(ctx); err != nil {
-			slog.WarnContext(ctx, "not ready", "function", name, "err", err)
+			slog.WarnContext(ctx, name+" is not ready", "err", err)
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
@@ -76,7 +76,7 @@ func limited(name string, h http.Handler, l Limits) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		start := time.Now()
 		h.ServeHTTP(rec, r.WithContext(ctx))
-		slog.DebugContext(ctx, "call", "function", name, "call_id", call, "method", r.Method, "status", rec.status, "took", time.Since(start))
+		slog.DebugContext(ctx, "call of "+name, "call_id", call, "method", r.Method, "status", rec.status, "took", time.Since(start))
 	})
 }
 
