@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,24 +99,55 @@ func BenchmarkCall(b *testing.B) {
 	})
 	b.Run("webhook-gateway", func(b *testing.B) {
 		w := newWorld(b)
-		env := map[string]string{}
-		for _, e := range webhookEnv() {
-			name, value, _ := strings.Cut(e, "=")
-			env[name] = value
-		}
-		f, err := platform.OpenFunctions(platform.FunctionsOptions{
-			Dir: b.TempDir(), Env: []string{"PATH=" + os.Getenv("PATH")}, Secret: w.functionSecret,
-			Own: []platform.OwnFunction{{Command: []string{hotswap, "function", "forge-webhook"}, Deployment: types.FunctionDeployment{
-				Service: "forge-webhook", Image: "hotswap", EnvVars: env, Secrets: webhookSecrets(), Annotations: &map[string]string{platform.AnnotationPublic: "true"},
-			}}},
-		})
-		must(b, err)
-		b.Cleanup(f.Close)
-		s := httptest.NewServer(platform.Gateway(platform.GatewayOptions{Functions: f, Access: access()}))
-		b.Cleanup(s.Close)
-		w.url = s.URL
+		w.behindGateway(b, hotswap)
 		w.deliverTo(b, "/function/forge-webhook")
 	})
+}
+
+// BenchmarkReplicas measures how many deliveries a second one process of the function that
+// takes webhooks stores durably, and four of them, for 32 forges at once.
+func BenchmarkReplicas(b *testing.B) {
+	hotswap := program(b, b.TempDir(), "./cmd/hotswap")
+	for _, n := range []int{1, 4} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			w := newWorld(b)
+			f := w.behindGateway(b, hotswap)
+			must(b, f.Scale(b.Context(), "forge-webhook", n))
+			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+			var sent atomic.Int64
+			b.SetParallelism(16) // on two cores
+			b.ResetTimer()
+			began := time.Now()
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					post(b, client, w.webhook(b, fmt.Sprintf("%040x", sent.Add(1))))
+				}
+			})
+			b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "deliveries/s")
+		})
+	}
+}
+
+// behindGateway puts the function that takes webhooks behind the gateway of the embedded platform.
+func (w *world) behindGateway(b *testing.B, hotswap string) *platform.Functions {
+	b.Helper()
+	env := map[string]string{}
+	for _, e := range webhookEnv() {
+		name, value, _ := strings.Cut(e, "=")
+		env[name] = value
+	}
+	f, err := platform.OpenFunctions(platform.FunctionsOptions{
+		Dir: b.TempDir(), Env: []string{"PATH=" + os.Getenv("PATH")}, Secret: w.functionSecret,
+		Own: []platform.OwnFunction{{Command: []string{hotswap, "function", "forge-webhook"}, Deployment: types.FunctionDeployment{
+			Service: "forge-webhook", Image: "hotswap", EnvVars: env, Secrets: webhookSecrets(), Annotations: &map[string]string{platform.AnnotationPublic: "true"},
+		}}},
+	})
+	must(b, err)
+	b.Cleanup(f.Close)
+	s := httptest.NewServer(platform.Gateway(platform.GatewayOptions{Functions: f, Access: access()}))
+	b.Cleanup(s.Close)
+	w.url = s.URL
+	return f
 }
 
 func webhookEnv() []string { return []string{"HOTSWAP_TENANT=" + tenant, "HOTSWAP_REPOSITORY=deploy"} }
