@@ -9,8 +9,8 @@ import (
 )
 
 // The environment of a process that is handed its socket, as systemd hands it: see
-// sd_listen_fds(3). Our own platform keeps the socket open while it starts a process in
-// the place of one that ended, so that a call waits instead of being refused.
+// sd_listen_fds(3). It is open before the process runs, so a call that comes while it
+// starts waits instead of being refused.
 const (
 	socketsEnv   = "LISTEN_FDS"
 	socketsPID   = "LISTEN_PID"

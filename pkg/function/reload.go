@@ -36,13 +36,15 @@ type Reload struct {
 
 // A Reloading is a function that is built when it is first called, and again once its
 // secrets have changed: the calls under way end with what they began with. Nothing looks
-// at the secrets between calls.
+// at the secrets between calls, and one call at a time does.
 type Reloading struct {
 	Reload
+	turn chan struct{} // taken by the call that looks
 
 	mu      sync.Mutex
 	current *generation
 	looked  time.Time
+	closed  bool
 }
 
 // A generation is what was built for one set of secrets.
@@ -50,7 +52,13 @@ type generation struct {
 	Work
 	digest string
 	calls  int
-	stale  bool // another one is current
+	stale  bool // no call comes any more
+}
+
+// retire lets no call come; true: none is under way either, so it is to be closed.
+func (g *generation) retire() bool {
+	g.stale = true
+	return g.calls == 0
 }
 
 // NewReloading returns a function that builds itself as r says.
@@ -58,7 +66,7 @@ func NewReloading(r Reload) *Reloading {
 	if r.Every == 0 {
 		r.Every = time.Second
 	}
-	return &Reloading{Reload: r}
+	return &Reloading{Reload: r, turn: make(chan struct{}, 1)}
 }
 
 // ServeHTTP implements [http.Handler].
@@ -84,66 +92,162 @@ func (r *Reloading) Ready(ctx context.Context) error {
 	return g.Ready(ctx)
 }
 
-// Close closes what was built. No call may be under way or come.
+// Close closes what was built, after the last call that is under way. Calls that come
+// later are refused.
 func (r *Reloading) Close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.current != nil {
-		r.current.Close()
-		r.current = nil
+	r.closed = true
+	old := r.current
+	r.current = nil
+	closing := old != nil && old.retire()
+	r.mu.Unlock()
+	if closing {
+		old.Close()
 	}
 }
+
+// Why there is nothing for a call.
+var (
+	errClosed   = errors.New("the function was closed")
+	errUnsteady = errors.New("the secrets are being changed")
+)
 
 // take returns the current generation for one call, after a look at the secrets when one
-// is due. Secrets that cannot be read do not stop what works.
+// is due. Secrets that cannot be read do not stop what works, and who looks stops nobody.
 func (r *Reloading) take(ctx context.Context) (*generation, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.Now().Round(0) // by the wall: the other clock may stand still while a host freezes the process
-	if since := now.Sub(r.looked); r.current == nil || since >= r.Every || since < 0 {
-		if err := r.look(ctx); err != nil {
-			if r.current == nil {
-				return nil, err
-			}
-			slog.WarnContext(ctx, "secrets cannot be read; the former ones hold", "err", err)
-		}
-		r.looked = now
+	g, due, err := r.hold()
+	if err != nil || !due {
+		return g, err
 	}
-	r.current.calls++
-	return r.current, nil
+	select {
+	case r.turn <- struct{}{}:
+	default:
+		if g != nil {
+			return g, nil // another call looks
+		}
+		select {
+		case r.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	defer func() { <-r.turn }()
+	if g != nil {
+		r.put(g)
+	}
+	if g, due, err = r.hold(); err != nil || !due { // another call has looked
+		return g, err
+	}
+	err = r.look(ctx)
+	switch {
+	case g == nil && err != nil:
+		return nil, err
+	case err != nil:
+		slog.WarnContext(ctx, "the function cannot be built with the secrets as they are; the former ones hold", "err", err)
+		r.seen()
+		return g, nil
+	case g != nil:
+		r.put(g)
+	}
+	r.seen()
+	g, _, err = r.hold()
+	return g, err
 }
 
-func (r *Reloading) look(ctx context.Context) error {
-	s, err := r.read(ctx)
-	if err != nil {
-		return err
+// hold returns the current generation for one call, or nil, and whether a look is due.
+func (r *Reloading) hold() (g *generation, due bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return nil, false, errClosed
+	case r.current == nil:
+		return nil, true, nil
 	}
-	digest := s.digest(append(append([]string{}, r.Required...), r.Optional...))
-	if r.current != nil && r.current.digest == digest {
-		return nil
+	r.current.calls++
+	since := r.wall().Sub(r.looked)
+	return r.current, since >= r.Every || since < 0, nil
+}
+
+// wall is the time by the wall: the other clock may stand still while a host freezes the process.
+func (r *Reloading) wall() time.Time { return r.Now().Round(0) }
+
+func (r *Reloading) seen() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = r.wall()
+}
+
+// look builds another generation when the secrets have changed. The caller has the turn.
+func (r *Reloading) look(ctx context.Context) error {
+	s, digest, err := r.settled(ctx)
+	if err != nil || digest == r.digest() {
+		return err
 	}
 	w, err := r.Build(ctx, s)
 	if err != nil {
 		return fmt.Errorf("build: %w", err)
 	}
-	if old := r.current; old != nil {
-		slog.InfoContext(ctx, "secrets have changed; calls from now on work with the new ones")
-		old.stale = true
-		if old.calls == 0 {
-			old.Close()
-		}
+	r.mu.Lock()
+	old, closed := r.current, r.closed
+	if !closed {
+		r.current = &generation{Work: w, digest: digest}
 	}
-	r.current = &generation{Work: w, digest: digest}
+	closing := !closed && old != nil && old.retire()
+	r.mu.Unlock()
+	if closed {
+		w.Close()
+		return errClosed
+	}
+	if old != nil {
+		slog.InfoContext(ctx, "secrets have changed; calls from now on work with the new ones")
+	}
+	if closing {
+		old.Close()
+	}
 	return nil
+}
+
+// digest is that of what is current; empty when nothing is.
+func (r *Reloading) digest() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil {
+		return ""
+	}
+	return r.current.digest
 }
 
 func (r *Reloading) put(g *generation) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	g.calls--
-	if g.stale && g.calls == 0 {
+	closing := g.stale && g.calls == 0
+	r.mu.Unlock()
+	if closing {
 		g.Close()
 	}
+}
+
+// settleTries is how often secrets are read that change meanwhile.
+const settleTries = 4
+
+// settled reads the secrets, and those that have changed until they are twice the same: a
+// host that changes all of them at once does so between two of our reads too.
+func (r *Reloading) settled(ctx context.Context) (Secrets, string, error) {
+	names := append(append([]string{}, r.Required...), r.Optional...)
+	last := r.digest()
+	for range settleTries {
+		s, err := r.read(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		digest := s.digest(names)
+		if digest == last {
+			return s, digest, nil
+		}
+		last = digest
+	}
+	return nil, "", errUnsteady
 }
 
 func (r *Reloading) read(ctx context.Context) (Secrets, error) {

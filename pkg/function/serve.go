@@ -27,7 +27,7 @@ func (s Server) Serve(ctx context.Context, l net.Listener) error {
 	calls, cancel := context.WithCancel(withStop(context.WithoutCancel(ctx), stopping))
 	defer cancel()
 	h := &http.Server{
-		Handler: s.lame(stopping), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: s.Timeouts.Read, WriteTimeout: s.Timeouts.Write,
+		Handler: s.lame(stopping), ReadHeaderTimeout: min(10*time.Second, s.Timeouts.Read), ReadTimeout: s.Timeouts.Read, WriteTimeout: s.Timeouts.Write,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return calls },
 	}
 	ended := make(chan error, 1)
