@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -127,11 +128,11 @@ func (a *Async) one(ctx context.Context) (bool, error) {
 
 // make calls the function.
 func (a *Async) make(ctx context.Context, c store.AsyncCall) error {
-	target := url.URL{Path: c.Request.Path, RawQuery: c.Request.Query}
-	r, err := http.NewRequestWithContext(ctx, c.Request.Method, "http://"+c.Function+target.RequestURI(), bytes.NewReader(c.Body))
+	r, err := http.NewRequestWithContext(ctx, c.Request.Method, "http://"+c.Function+c.Request.Path, bytes.NewReader(c.Body))
 	if err != nil {
 		return a.failed(ctx, c, err.Error(), true)
 	}
+	r.URL.RawQuery = c.Request.Query
 	r.Header = c.Request.Header.Clone()
 	r.Header.Set(headerCallID, c.ID)
 	r.RemoteAddr = "127.0.0.1:0"
@@ -244,13 +245,21 @@ func (c Callbacks) may(a netip.Addr) bool {
 			return true
 		}
 	}
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedNetwork.Contains(a) && !translated.Contains(a)
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(special(), func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-var (
-	sharedNetwork = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	translated    = netip.MustParsePrefix("64:ff9b::/96")  // RFC 6052: an IPv4 address inside
-)
+// special are networks that lead nowhere public, or to an IPv4 address that is inside theirs:
+// https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry.
+func special() []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2002::/16", "fec0::/10",
+	} {
+		out = append(out, netip.MustParsePrefix(text))
+	}
+	return out
+}
 
 // Client returns a client that connects only to addresses that are allowed, whatever a
 // name resolves to, and follows no redirects.

@@ -124,7 +124,7 @@ func (q *queue) callback(status func() int) (string, func() []told) {
 func TestAnAcceptedCallIsMadeAndItsAnswerIsTold(t *testing.T) {
 	q := newQueue(t)
 	at, all := q.callback(func() int { return http.StatusNoContent })
-	q.accept("c-1", "/a b", at)
+	q.accept("c-1", "/a%20b%2Fc", at)
 	q.accept("c-2", "/status/404", at)
 	q.accept("c-3", "/x", "")
 	q.work(q.async)
@@ -134,7 +134,7 @@ func TestAnAcceptedCallIsMadeAndItsAnswerIsTold(t *testing.T) {
 		require.NotEmpty(t, got.header.Get("X-Duration-Seconds"))
 		switch got.header.Get("X-Call-Id") {
 		case "c-1":
-			require.Equal(t, "own POST /a%20b?x=1 4", got.body)
+			require.Equal(t, "own POST /a%20b%2Fc?x=1 4", got.body)
 			require.Equal(t, "200", got.header.Get("X-Function-Status"))
 			require.Equal(t, "c-1", got.header.Get("X-Seen-Call-Id"))
 		case "c-2":

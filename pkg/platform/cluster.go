@@ -16,7 +16,7 @@ var (
 	// ErrPostgresMissing: no initdb and postgres were found; the message has the line that installs them.
 	ErrPostgresMissing = errors.New("PostgreSQL's server programs were not found")
 	// ErrClusterInUse: another process holds the data folder; the message says which.
-	ErrClusterInUse = errors.New("the database folder is in use")
+	ErrClusterInUse = errors.New("the folder is in use")
 	// ErrClusterVersion: the data was written by a major version of PostgreSQL that is not installed.
 	ErrClusterVersion = errors.New("the data belongs to another major version of PostgreSQL")
 )

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -50,6 +50,7 @@ func (f *Functions) proxy() *httputil.ReverseProxy {
 			c := p.In.Context().Value(callKey{}).(functionCall)
 			p.Out.URL.Scheme, p.Out.URL.Host = "http", c.function.name // the process is chosen when it is called
 			p.Out.URL.Path, p.Out.URL.RawPath = unescaped(c.path)
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // as it was signed, also where it is no list of values
 			p.Out.Host = p.In.Host
 			p.SetXForwarded() // the address that we see, in the place of what the caller says
 		},
@@ -58,7 +59,9 @@ func (f *Functions) proxy() *httputil.ReverseProxy {
 		ErrorHandler:  refuseCall,
 		ErrorLog:      slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 		ModifyResponse: func(r *http.Response) error {
-			r.Header.Del(headerCallID) // it is set already
+			for _, name := range []string{headerCallID, headerStart, headerInternal} { // these are ours to set
+				r.Header.Del(name)
+			}
 			return nil
 		},
 	}
@@ -82,8 +85,8 @@ func (f *Functions) call(w http.ResponseWriter, r *http.Request, proxy *httputil
 	id := r.Header.Get(headerCallID)
 	if !callIDForm().MatchString(id) {
 		id = newCallID()
-		r.Header.Set(headerCallID, id)
 	}
+	r.Header.Set(headerCallID, id) // once, however often the caller did
 	w.Header().Set(headerCallID, id)
 	w.Header().Set(headerStart, strconv.FormatInt(start.UnixNano(), 10))
 	m, err := f.find(name)
@@ -96,6 +99,7 @@ func (f *Functions) call(w http.ResponseWriter, r *http.Request, proxy *httputil
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), callKey{}, functionCall{function: m, path: path}), write)
 	defer cancel()
+	bodyWithin(w, r, write)
 	proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -125,7 +129,11 @@ func refuseCall(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, new(*http.MaxBytesError)):
 		status, text = http.StatusRequestEntityTooLarge, "the body is too large"
 	}
-	slog.WarnContext(r.Context(), "call", "path", r.URL.Path, "call_id", w.Header().Get(headerCallID), "status", status, "err", err)
+	level := slog.LevelWarn
+	if status == http.StatusNotFound { // anybody may ask for what is not there
+		level = slog.LevelDebug
+	}
+	slog.Log(r.Context(), level, "call", "path", r.URL.Path, "call_id", w.Header().Get(headerCallID), "status", status, "err", err)
 	w.Header().Set(headerInternal, "gateway")
 	http.Error(w, text, status)
 }
@@ -160,8 +168,7 @@ func (functionTransport) RoundTrip(q *http.Request) (*http.Response, error) {
 			}
 			return answer, nil
 		}
-		var dial *net.OpError
-		nothingSent := errors.As(err, &dial) && dial.Op == "dial"
+		nothingSent := errors.Is(err, syscall.ECONNREFUSED) // other failures to reach it are ours, or the caller's
 		if nothingSent {
 			c.function.gone(r)
 		}

@@ -8,13 +8,17 @@ import (
 	"github.com/openfaas/faas-provider/logs"
 )
 
-// keptLines is how many lines of a function are kept.
-const keptLines = 1000
+// What of a function's lines is kept, the newest.
+const (
+	keptLines = 1000
+	keptBytes = 256 << 10
+)
 
 // A logBook keeps the last lines that a function's processes wrote.
 type logBook struct {
 	mu    sync.Mutex
 	lines []logLine
+	size  int           // bytes of lines
 	first uint64        // number of lines[0]
 	news  chan struct{} // closed at the next line
 }
@@ -29,11 +33,13 @@ func newLogBook() *logBook { return &logBook{news: make(chan struct{})} }
 func (b *logBook) add(at time.Time, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.lines) == keptLines {
+	b.lines = append(b.lines, logLine{at, text})
+	b.size += len(text)
+	for len(b.lines) > keptLines || b.size > keptBytes {
+		b.size -= len(b.lines[0].text)
 		b.lines = b.lines[1:]
 		b.first++
 	}
-	b.lines = append(b.lines, logLine{at, text})
 	close(b.news)
 	b.news = make(chan struct{})
 }
@@ -58,7 +64,11 @@ func (f *Functions) Query(ctx context.Context, r logs.Request) (<-chan logs.Mess
 		return nil, err
 	}
 	out := make(chan logs.Message)
-	f.group.Go(func() {
+	if !f.begin() {
+		return nil, errStops
+	}
+	go func() {
+		defer f.group.Done()
 		defer close(out)
 		lines, next, news := m.logs.from(0)
 		if r.Tail > 0 && len(lines) > r.Tail {
@@ -72,6 +82,8 @@ func (f *Functions) Query(ctx context.Context, r logs.Request) (<-chan logs.Mess
 				select {
 				case out <- logs.Message{Name: m.name, Namespace: Namespace, Timestamp: l.at, Text: l.text}:
 				case <-ctx.Done():
+					return
+				case <-f.ctx.Done():
 					return
 				}
 			}
@@ -87,6 +99,6 @@ func (f *Functions) Query(ctx context.Context, r logs.Request) (<-chan logs.Mess
 			}
 			lines, next, news = m.logs.from(next)
 		}
-	})
+	}()
 	return out, nil
 }

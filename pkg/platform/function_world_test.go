@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -36,6 +37,9 @@ func beFunction() {
 		fmt.Fprintln(os.Stderr, "cannot start")
 		os.Exit(7)
 	}
+	if d, err := time.ParseDuration(os.Getenv("STARTS_AFTER")); err == nil {
+		time.Sleep(d)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	mux := http.NewServeMux()
@@ -50,6 +54,33 @@ func beFunction() {
 	})
 	mux.HandleFunc("/pid", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getpid()) })
 	mux.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
+	mux.HandleFunc("/spawn", func(w http.ResponseWriter, _ *http.Request) {
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err == nil {
+			fmt.Fprint(w, cmd.Process.Pid)
+		}
+	})
+	mux.HandleFunc("/files", func(w http.ResponseWriter, _ *http.Request) {
+		entries, _ := os.ReadDir("/proc/self/fd")
+		for _, e := range entries {
+			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			fmt.Fprintln(w, to)
+		}
+	})
+	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, r.URL.RequestURI())
+		for name, values := range r.Header {
+			fmt.Fprintf(w, "%s=%s\n", name, values)
+		}
+	})
+	mux.HandleFunc("/pretend", func(w http.ResponseWriter, _ *http.Request) {
+		for _, name := range []string{"X-OpenFaaS-Internal", "X-Start-Time", "X-Call-Id"} {
+			w.Header().Set(name, "1")
+		}
+	})
+	mux.HandleFunc("/flood", func(http.ResponseWriter, *http.Request) {
+		_, _ = os.Stderr.WriteString(strings.Repeat("\n", 2<<20) + strings.Repeat(strings.Repeat("x", 8000)+"\n", 100) + "no end of line")
+	})
 	mux.HandleFunc("/status/{code}", func(w http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.PathValue("code"))
 		w.WriteHeader(code)

@@ -57,6 +57,7 @@ const (
 	secretsEvery  = 5 * time.Second  // between two looks at secrets that may have changed
 	defaultWrite  = 65 * time.Second
 	maxDeployment = 64 << 10 // bytes
+	lockTime      = 5 * time.Second
 )
 
 var functionName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) })
@@ -84,18 +85,22 @@ type FunctionsOptions struct {
 type Functions struct {
 	options FunctionsOptions
 
-	group  sync.WaitGroup // processes and those that wait for them
+	lock   *os.File       // of the folder
+	group  sync.WaitGroup // processes and those that wait for them, see begin
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
 	functions map[string]*managed
-	used      int // connections of the processes that run
+	changing  map[string]chan struct{} // closed when the change of that function has ended
+	used      int                      // connections of the processes that run
 	refreshed time.Time
+	closed    bool
 }
 
-// OpenFunctions opens the folder with what users have deployed. Nothing is started.
-func OpenFunctions(o FunctionsOptions) (*Functions, error) {
+// OpenFunctions opens the folder with what users have deployed, which one process may do at
+// a time. Nothing is started.
+func OpenFunctions(o FunctionsOptions) (_ *Functions, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -110,8 +115,16 @@ func OpenFunctions(o FunctionsOptions) (*Functions, error) {
 			return nil, fmt.Errorf("open the functions: %w", err)
 		}
 	}
-	f := &Functions{options: o, functions: map[string]*managed{}}
+	f := &Functions{options: o, functions: map[string]*managed{}, changing: map[string]chan struct{}{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
+	if f.lock, err = lockFolder(f.ctx, o.Dir, lockTime); err != nil {
+		return nil, fmt.Errorf("open the functions: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.lock.Close())
+		}
+	}()
 	for _, own := range o.Own {
 		d, err := f.deployment(own.Deployment)
 		if err != nil {
@@ -120,7 +133,38 @@ func OpenFunctions(o FunctionsOptions) (*Functions, error) {
 		d.command, d.socket, d.own = own.Command, true, true
 		f.functions[d.spec.Service] = newManaged(f, d)
 	}
-	return f, f.load()
+	if err := f.load(); err != nil {
+		return nil, err
+	}
+	return f, f.sweep()
+}
+
+// sweep removes what a process that was killed has left: files that were half written, the
+// secrets of its functions' processes, and what functions kept that are no more.
+func (f *Functions) sweep() error {
+	var left []string
+	for _, pattern := range [][]string{{"deployments", ".*"}, {"secrets", ".*"}, {"run", "*", credentialsFolder + "*"}} {
+		files, err := filepath.Glob(f.path(pattern...))
+		if err != nil {
+			return err
+		}
+		left = append(left, files...)
+	}
+	folders, err := os.ReadDir(f.path("run"))
+	if err != nil {
+		return err
+	}
+	for _, folder := range folders {
+		if f.functions[folder.Name()] == nil {
+			left = append(left, f.path("run", folder.Name()))
+		}
+	}
+	for _, file := range left {
+		if err := os.RemoveAll(file); err != nil {
+			return fmt.Errorf("sweep the functions: %w", err)
+		}
+	}
+	return nil
 }
 
 // load reads what users have deployed. What cannot be read is told and left alone.
@@ -139,11 +183,14 @@ func (f *Functions) load() error {
 		if err == nil {
 			d, err = f.deployment(s.Spec)
 		}
+		if err == nil && d.spec.Service+".json" != filepath.Base(file) {
+			err = fmt.Errorf("%w: it is of %s", ErrInvalid, d.spec.Service)
+		}
 		if err != nil {
 			slog.Error("a deployed function cannot be read", "file", file, "err", err)
 			continue
 		}
-		d.command, d.created = []string{f.path("images", s.Binary)}, s.Created
+		d.command, d.created = []string{f.path("images", filepath.Base(s.Binary))}, s.Created
 		if f.functions[d.spec.Service] == nil {
 			f.functions[d.spec.Service] = newManaged(f, d)
 		}
@@ -286,8 +333,8 @@ func (f *Functions) Running() int {
 }
 
 // Deploy deploys a function, or another version of it. It returns when the new version
-// answers; calls go to the former one until then, and those under way end there. A
-// version that does not start changes nothing.
+// answers and is kept; calls go to the former one until then, and those under way end
+// there. A version that does not start changes nothing.
 func (f *Functions) Deploy(ctx context.Context, s types.FunctionDeployment) error {
 	d, err := f.deployment(s)
 	if err != nil {
@@ -298,6 +345,18 @@ func (f *Functions) Deploy(ctx context.Context, s types.FunctionDeployment) erro
 		return err
 	}
 	d.command = []string{f.path("images", binary)}
+	saved, err := json.MarshalIndent(savedDeployment{Spec: s, Binary: binary, Created: d.created}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if len(saved) >= maxDeployment {
+		return fmt.Errorf("%w: it has %d bytes, and %d are the most", ErrInvalid, len(saved), maxDeployment)
+	}
+	done, err := f.turn(ctx, d.spec.Service)
+	if err != nil {
+		return err
+	}
+	defer done()
 	f.mu.Lock()
 	m, known := f.functions[d.spec.Service]
 	full := len(f.functions) >= maxFunctions
@@ -310,15 +369,14 @@ func (f *Functions) Deploy(ctx context.Context, s types.FunctionDeployment) erro
 	case !known:
 		m = newManaged(f, d)
 	}
-	if err := m.replace(ctx, d); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(savedDeployment{Spec: s, Binary: binary, Created: d.created}, "", "  ")
-	if err == nil {
-		err = replacePrivate(f.path("deployments", d.spec.Service+".json"), append(b, '\n'))
-	}
+	err = m.replace(ctx, d, func() error {
+		if err := replacePrivate(f.path("deployments", d.spec.Service+".json"), append(saved, '\n')); err != nil {
+			return fmt.Errorf("keep the deployment of %s: %w", d.spec.Service, err)
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("keep the deployment of %s: %w", d.spec.Service, err)
+		return err
 	}
 	f.mu.Lock()
 	f.functions[d.spec.Service] = m
@@ -326,8 +384,38 @@ func (f *Functions) Deploy(ctx context.Context, s types.FunctionDeployment) erro
 	return nil
 }
 
+// turn waits until nobody else changes the function of a name. Call done after the change.
+func (f *Functions) turn(ctx context.Context, name string) (done func(), err error) {
+	for {
+		f.mu.Lock()
+		under, ok := f.changing[name]
+		if !ok {
+			mine := make(chan struct{})
+			f.changing[name] = mine
+			f.mu.Unlock()
+			return func() {
+				f.mu.Lock()
+				delete(f.changing, name)
+				f.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-under:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %s is being changed", ErrBusy, name)
+		}
+	}
+}
+
 // Delete removes a function. Calls under way go on to their end.
-func (f *Functions) Delete(name string) error {
+func (f *Functions) Delete(ctx context.Context, name string) error {
+	done, err := f.turn(ctx, baseName(name))
+	if err != nil {
+		return err
+	}
+	defer done()
 	m, err := f.find(name)
 	if err != nil {
 		return err
@@ -335,7 +423,11 @@ func (f *Functions) Delete(name string) error {
 	if m.isOwn() {
 		return fmt.Errorf("%w: %s cannot be deleted", ErrOwn, m.name)
 	}
-	if err := os.Remove(f.path("deployments", m.name+".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = os.Remove(f.path("deployments", m.name+".json"))
+	if err == nil {
+		err = syncFolder(f.path("deployments"))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s: %w", m.name, err)
 	}
 	f.mu.Lock()
@@ -348,6 +440,11 @@ func (f *Functions) Delete(name string) error {
 // Scale starts processes until there are n, or stops those that are more. With none, the
 // next call starts one again.
 func (f *Functions) Scale(ctx context.Context, name string, n int) error {
+	done, err := f.turn(ctx, baseName(name))
+	if err != nil {
+		return err
+	}
+	defer done()
 	m, err := f.find(name)
 	if err != nil {
 		return err
@@ -390,13 +487,29 @@ func (f *Functions) Run(ctx context.Context) error {
 	}
 }
 
-// Close stops every process and waits for its end.
+// Close stops every process and waits for its end. Nothing is started after it.
 func (f *Functions) Close() {
-	f.cancel()
-	for _, m := range f.list() {
-		m.remove()
-	}
+	f.mu.Lock()
+	first := !f.closed
+	f.closed = true
+	f.mu.Unlock()
+	f.cancel() // whoever watches a process stops it
 	f.group.Wait()
+	if first {
+		_ = f.lock.Close() // which frees it
+	}
+}
+
+// begin counts one more that [Functions.Close] waits for, until group.Done; false: the
+// platform stops.
+func (f *Functions) begin() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.group.Add(1)
+	return true
 }
 
 // reserve takes connections out of the budget for a process; false: there are not so many

@@ -101,9 +101,7 @@ func (g gateway) async() http.Handler {
 // mayQueue reports whether the caller may have a call made later, and answers if not. A
 // function that is public asks its callers itself, but not before the call is kept.
 func (p provider) mayQueue(w http.ResponseWriter, r *http.Request) bool {
-	if !p.access.ok(r) {
-		w.Header().Set("WWW-Authenticate", `Basic realm="hotswap"`)
-		http.Error(w, "a user and a password are needed", http.StatusUnauthorized)
+	if !p.access.guard(w, r) {
 		return false
 	}
 	if err := p.allowed(r, ActionCall); err != nil {
@@ -121,7 +119,8 @@ func (g gateway) hint(w http.ResponseWriter, r *http.Request, m *managed, rest s
 	if rest == "" {
 		q.URL.Path = "/"
 	}
-	if _, err := function.Body(r, 0); err != nil || q.URL.Path != "/" {
+	if r.ContentLength != 0 || q.URL.Path != "/" { // nothing is read: nobody has said yet who they are
+		w.Header().Set("Connection", "close")
 		http.Error(w, "a hint has no body and no path", http.StatusBadRequest)
 		return
 	}
@@ -154,10 +153,12 @@ func (g gateway) accept(w http.ResponseWriter, r *http.Request, m *managed, rest
 	if !callIDForm().MatchString(id) {
 		id = newCallID()
 	}
-	path, _ := unescaped(rest)
+	if rest == "" {
+		rest = "/"
+	}
 	err = g.Calls.AcceptCall(r.Context(), store.AsyncCall{
 		ID: id, Function: m.name, Body: body, Callback: callback,
-		Request: store.AsyncRequest{Method: r.Method, Path: path, Query: r.URL.RawQuery, Header: keptHeader(r.Header)},
+		Request: store.AsyncRequest{Method: r.Method, Path: rest, Query: r.URL.RawQuery, Header: keptHeader(r.Header)},
 	})
 	switch {
 	case errors.Is(err, store.ErrConflict):
@@ -188,6 +189,11 @@ func (g gateway) callback(text string) (string, error) {
 // keptHeader is what of a request's header is kept with the call.
 func keptHeader(h http.Header) http.Header {
 	out := h.Clone()
+	for _, of := range h.Values("Connection") { // these are of one connection too, RFC 9110 section 7.6.1
+		for _, name := range strings.Split(of, ",") {
+			out.Del(strings.TrimSpace(name))
+		}
+	}
 	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Proxy-Authorization", "Proxy-Connection", headerCallback} {
 		out.Del(name)
 	}

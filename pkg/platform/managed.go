@@ -25,16 +25,26 @@ type managed struct {
 	all  *Functions
 	logs *logBook
 
-	mu       sync.Mutex
-	d        deployment
-	replicas []*replica
-	starting chan struct{} // closed when the start under way has ended; nil: none is
-	calls    int           // under way
-	total    uint64        // ever, of this platform's process
-	removed  bool
-	failures int // to start, in a row
-	why      error
-	next     time.Time // no start before
+	mu         sync.Mutex
+	d          deployment
+	generation int // of the deployment: one more with each
+	replicas   []*replica
+	starting   *start // nil: none is under way
+	calls      int    // under way
+	total      uint64 // ever, of this platform's process
+	removed    bool
+	failures   int // to start, in a row
+	why        error
+	next       time.Time // no start before
+
+	writing sync.Mutex // of secrets
+}
+
+// A start is the start of a process that calls wait for. It is nobody's own: a caller who
+// leaves does not end it.
+type start struct {
+	done chan struct{}
+	err  error // read after done
 }
 
 func newManaged(f *Functions, d deployment) *managed {
@@ -55,74 +65,126 @@ func (m *managed) running() int {
 
 // live are the processes that take calls. The caller holds the lock.
 func (m *managed) live() []*replica {
-	return slices.DeleteFunc(slices.Clone(m.replicas), func(r *replica) bool { return r.stopping || r.process.hasEnded() })
+	for _, r := range slices.Clone(m.replicas) {
+		if r.process.hasEnded() {
+			m.note(r)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(m.replicas), func(r *replica) bool { return r.stopping })
+}
+
+// note takes the end of a process down, once. The caller holds the lock.
+func (m *managed) note(r *replica) {
+	if r.noted {
+		return
+	}
+	r.noted = true
+	m.all.giveBack(r.d.connections)
+	m.replicas = slices.DeleteFunc(m.replicas, func(o *replica) bool { return o == r })
+	if r.stopping {
+		return
+	}
+	slog.Warn("function ended", "function", m.name, "exit", r.process.exit())
+	if m.all.options.Now().Sub(r.started) < livedWell {
+		m.fail(fmt.Errorf("%w: %s", ErrEnded, r.process.exit()))
+	} else {
+		m.failures = 0
+	}
 }
 
 // acquire returns a process for one call, starting one when there is none. Give it back
 // with release.
 func (m *managed) acquire(ctx context.Context) (*replica, error) {
 	for {
-		m.mu.Lock()
-		switch {
-		case m.all.ctx.Err() != nil:
-			m.mu.Unlock()
-			return nil, fmt.Errorf("%w: the platform stops", ErrNoStart)
-		case m.removed:
-			m.mu.Unlock()
-			return nil, fmt.Errorf("%w: %s", ErrNoFunction, m.name)
+		r, under, err := m.take()
+		if err != nil || r != nil {
+			return r, err
 		}
-		if m.d.inflight > 0 && m.calls >= m.d.inflight {
-			m.mu.Unlock()
-			return nil, fmt.Errorf("%w: %s takes %d", ErrBusy, m.name, m.d.inflight)
-		}
-		if r := least(m.live()); r != nil {
-			r.calls++
-			m.calls++
-			m.total++
-			m.mu.Unlock()
-			return r, nil
-		}
-		if under := m.starting; under != nil {
-			m.mu.Unlock()
-			select {
-			case <-under:
-				continue
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+		select {
+		case <-under.done:
+			if under.err != nil {
+				return nil, under.err
 			}
-		}
-		if now := m.all.options.Now(); now.Before(m.next) {
-			why := m.why
-			m.mu.Unlock()
-			return nil, fmt.Errorf("%w; it is tried again in %s: %w", ErrNoStart, m.next.Sub(now).Round(time.Millisecond), why)
-		}
-		done := make(chan struct{})
-		m.starting = done
-		d := m.d
-		m.mu.Unlock()
-
-		r, err := m.start(ctx, d)
-
-		m.mu.Lock()
-		m.starting = nil
-		close(done)
-		if err == nil {
-			m.join(r)
-		}
-		m.mu.Unlock()
-		if err != nil {
-			return nil, err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// take returns a process for a call, or the start to wait for.
+func (m *managed) take() (*replica, *start, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.all.ctx.Err() != nil:
+		return nil, nil, errStops
+	case m.removed:
+		return nil, nil, fmt.Errorf("%w: %s", ErrNoFunction, m.name)
+	case m.d.inflight > 0 && m.calls >= m.d.inflight:
+		return nil, nil, fmt.Errorf("%w: %s takes %d", ErrBusy, m.name, m.d.inflight)
+	}
+	if r := least(m.live()); r != nil {
+		r.calls++
+		m.calls++
+		m.total++
+		return r, nil, nil
+	}
+	if m.starting != nil {
+		return nil, m.starting, nil
+	}
+	if err := m.putOff(); err != nil {
+		return nil, nil, err
+	}
+	if !m.all.begin() {
+		return nil, nil, errStops
+	}
+	s := &start{done: make(chan struct{})}
+	m.starting = s
+	d, generation := m.d, m.generation
+	go func() {
+		defer m.all.group.Done()
+		m.run(s, d, generation)
+	}()
+	return nil, s, nil
+}
+
+var errStops = fmt.Errorf("%w: the platform stops", ErrNoStart)
+
+// putOff says why nothing is started now. The caller holds the lock.
+func (m *managed) putOff() error {
+	if now := m.all.options.Now(); now.Before(m.next) {
+		return fmt.Errorf("%w; it is tried again in %s: %w", ErrNoStart, m.next.Sub(now).Round(time.Millisecond), m.why)
+	}
+	return nil
+}
+
+// run starts the process that calls wait for.
+func (m *managed) run(s *start, d deployment, generation int) {
+	r, err := m.start(m.all.ctx, d)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.starting = nil
+	switch {
+	case generation != m.generation: // what is to run now is something else
+		if err == nil {
+			m.stop(r)
+		}
+		err = nil
+	case err == nil:
+		m.join(r)
+	case !errors.Is(err, ErrBusy):
+		m.fail(err)
+	}
+	s.err = err
+	close(s.done)
 }
 
 // join adds a process that has started; one of a function that was removed meanwhile is
 // stopped. The caller holds the lock.
 func (m *managed) join(r *replica) {
-	select {
-	case <-r.process.done: // it has ended already, and has been told
+	if r.process.hasEnded() {
+		m.note(r)
 		return
-	default:
 	}
 	m.replicas = append(m.replicas, r)
 	if m.removed {
@@ -150,61 +212,65 @@ func (m *managed) release(r *replica) {
 	}
 }
 
-// start starts one process and waits until it answers.
+// start starts one process and waits until it answers. It is watched from then on.
 func (m *managed) start(ctx context.Context, d deployment) (*replica, error) {
-	if !m.all.reserve(d.connections) {
-		return nil, fmt.Errorf("%w: the database's connections are all given to other functions", ErrBusy)
+	if !m.all.begin() {
+		return nil, errStops
 	}
 	r, err := m.launch(ctx, d)
 	if err != nil {
-		m.all.giveBack(d.connections)
-		if ctx.Err() == nil {
-			m.failed(err)
-		}
-		return nil, fmt.Errorf("%w: %s: %w", ErrNoStart, m.name, err)
+		m.all.group.Done()
+		return nil, err
 	}
-	m.all.group.Go(func() { m.watch(r, d) })
+	go func() {
+		defer m.all.group.Done()
+		m.watch(r)
+	}()
 	return r, nil
 }
 
 func (m *managed) launch(ctx context.Context, d deployment) (*replica, error) {
-	if m.all.ctx.Err() != nil {
-		return nil, errors.New("the platform stops")
+	if !m.all.reserve(d.connections) {
+		return nil, fmt.Errorf("%w: the database's connections are all given to other functions", ErrBusy)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.all.ctx, cancel)()
 	dir := m.all.path("run", m.name)
-	env, err := m.prepare(dir, d)
+	credentials, err := m.prepare(dir, d)
+	var r *replica
+	if err == nil {
+		r, err = launch(ctx, launchSpec{
+			command: d.command, socket: d.socket, dir: dir, env: m.env(dir, credentials, d), write: d.write, now: m.all.options.Now,
+			log: func(line string) { m.logs.add(m.all.options.Now(), line); m.all.options.Log(m.name, line) },
+		})
+	}
 	if err != nil {
-		return nil, err
+		m.all.giveBack(d.connections)
+		m.forget(credentials)
+		return nil, fmt.Errorf("%w: %s: %w", ErrNoStart, m.name, err)
 	}
-	return launch(ctx, launchSpec{
-		command: d.command, socket: d.socket, dir: dir, env: env, write: d.write, now: m.all.options.Now,
-		log: func(line string) { m.logs.add(m.all.options.Now(), line); m.all.options.Log(m.name, line) },
-	})
+	r.d, r.credentials = d, credentials
+	return r, nil
 }
 
-// watch notices the end of a process.
-func (m *managed) watch(r *replica, d deployment) {
-	<-r.process.done
-	m.all.giveBack(d.connections)
-	r.transport.CloseIdleConnections()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.replicas = slices.DeleteFunc(m.replicas, func(o *replica) bool { return o == r })
-	switch {
-	case r.stopping:
-	case m.all.options.Now().Sub(r.started) < livedWell:
-		m.fail(fmt.Errorf("%w: %s", ErrEnded, r.process.exit()))
-		slog.Warn("function ended", "function", m.name, "exit", r.process.exit())
-	default:
-		m.failures = 0
-		slog.Warn("function ended", "function", m.name, "exit", r.process.exit())
+// watch notices the end of a process, and ends it when the platform stops: calls under way
+// get the time that a stop takes.
+func (m *managed) watch(r *replica) {
+	select {
+	case <-r.process.done:
+	case <-m.all.ctx.Done():
+		m.mu.Lock()
+		r.stopping = true
+		m.end(r)
+		m.mu.Unlock()
+		<-r.process.done
 	}
-}
-
-func (m *managed) failed(err error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.fail(err)
+	m.note(r)
+	m.mu.Unlock()
+	r.clear()
+	m.forget(r.credentials)
 }
 
 // fail puts the next start off, twice as long with each failure in a row.
@@ -227,11 +293,11 @@ func (m *managed) stop(r *replica) {
 
 // end tells a process to end, and does not wait for it. The caller holds the lock.
 func (m *managed) end(r *replica) {
-	if r.ending {
+	if r.ending || r.process.hasEnded() {
 		return
 	}
 	r.ending = true
-	m.all.group.Go(func() {
+	m.all.group.Go(func() { // whoever watches the process is counted until we are
 		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 		defer cancel()
 		if err := r.stop(ctx); err != nil {
@@ -245,11 +311,9 @@ func (m *managed) remove() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.removed = true
+	m.generation++
 	for _, r := range slices.Clone(m.replicas) {
 		m.stop(r)
-		if m.all.ctx.Err() != nil && r.calls > 0 { // the platform stops: calls get the time that a stop takes
-			m.end(r)
-		}
 	}
 }
 
@@ -282,9 +346,13 @@ func (m *managed) scale(ctx context.Context, n int) error {
 		for _, r := range live[:max(0, len(live)-n)] {
 			m.stop(r)
 		}
+		err := m.putOff()
 		m.mu.Unlock()
 		if len(live) >= n {
 			return nil
+		}
+		if err != nil { // those that were started ended at once
+			return err
 		}
 		r, err := m.start(ctx, d)
 		if err != nil {
@@ -297,41 +365,69 @@ func (m *managed) scale(ctx context.Context, n int) error {
 	}
 }
 
-// replace starts a process of another deployment, and gives all calls to it.
-func (m *managed) replace(ctx context.Context, d deployment) error {
+// replace starts a process of another deployment, and gives all calls to it once keep has
+// kept it.
+func (m *managed) replace(ctx context.Context, d deployment, keep func() error) error {
 	r, err := m.start(ctx, d)
 	if err != nil {
 		return err
 	}
+	err = keep()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err != nil {
+		m.stop(r)
+		return err
+	}
 	for _, old := range slices.Clone(m.replicas) {
 		m.stop(old)
 	}
-	m.d, m.removed, m.failures, m.next = d, false, 0, time.Time{}
+	m.d, m.failures, m.next = d, 0, time.Time{}
+	m.generation++
 	m.join(r)
 	return nil
 }
 
-// prepare makes the folders of the function's processes and their environment.
-func (m *managed) prepare(dir string, d deployment) ([]string, error) {
-	for _, sub := range []string{"", "credentials", "tmp", "state"} {
+// credentialsFolder is how the names of the folders begin that hold the secrets of one
+// process each: that of another deployment has others.
+const credentialsFolder = "credentials-"
+
+// prepare makes the folders of a process, and returns the one with its secrets.
+func (m *managed) prepare(dir string, d deployment) (credentials string, err error) {
+	for _, sub := range []string{"", "tmp", "state"} {
 		if err := privateFolder(filepath.Join(dir, sub)); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
-	if err := m.writeSecrets(dir, d); err != nil {
-		return nil, err
+	if credentials, err = os.MkdirTemp(dir, credentialsFolder); err != nil { // mode 0700
+		return "", err
 	}
+	return credentials, m.writeSecrets(credentials, d)
+}
+
+// forget removes the secrets of a process that has ended.
+func (m *managed) forget(credentials string) {
+	if credentials == "" {
+		return
+	}
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if err := os.RemoveAll(credentials); err != nil {
+		slog.Warn("secrets of a process that has ended", "function", m.name, "err", err)
+	}
+}
+
+// env is the environment of a process.
+func (m *managed) env(dir, credentials string, d deployment) []string {
 	env := append(slices.Clone(m.all.options.Env), "HOME="+dir, "TMPDIR="+filepath.Join(dir, "tmp"),
-		"HOTSWAP_STATE="+filepath.Join(dir, "state"), "CREDENTIALS_DIRECTORY="+filepath.Join(dir, "credentials"))
+		"HOTSWAP_STATE="+filepath.Join(dir, "state"))
 	if bytes, ok := memory(d.spec.Limits); ok { // what a program of Go keeps to; others are bounded by the machine
 		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(bytes*9/10, 10))
 	}
 	for key, value := range d.spec.EnvVars {
 		env = append(env, key+"="+value)
 	}
-	return env, nil
+	return append(env, "CREDENTIALS_DIRECTORY="+credentials)
 }
 
 // memory reads a limit like 256Mi.
@@ -348,8 +444,9 @@ func memory(l *types.FunctionResources) (int64, bool) {
 
 // writeSecrets writes exactly the secrets that the deployment names, each as a file that
 // only its owner may read. What is the same already is left alone.
-func (m *managed) writeSecrets(dir string, d deployment) error {
-	folder := filepath.Join(dir, "credentials")
+func (m *managed) writeSecrets(folder string, d deployment) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	present, err := os.ReadDir(folder)
 	if err != nil {
 		return err
@@ -398,12 +495,15 @@ func (m *managed) secret(name string, d deployment) (secret.Secret, error) {
 // refreshSecrets gives processes that run the secrets that have changed.
 func (m *managed) refreshSecrets() error {
 	m.mu.Lock()
-	d, live := m.d, len(m.live())
+	all := slices.Clone(m.replicas)
 	m.mu.Unlock()
-	if live == 0 {
-		return nil // a start writes them
+	var problems []error
+	for _, r := range all {
+		if err := m.writeSecrets(r.credentials, r.d); err != nil && !r.process.hasEnded() {
+			problems = append(problems, err)
+		}
 	}
-	return m.writeSecrets(m.all.path("run", m.name), d)
+	return errors.Join(problems...)
 }
 
 // status is what the provider tells of the function.

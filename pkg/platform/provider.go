@@ -10,12 +10,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
 
-	faasauth "github.com/openfaas/faas-provider/auth"
 	"github.com/openfaas/faas-provider/logs"
 	"github.com/openfaas/faas-provider/types"
 
@@ -43,9 +43,22 @@ func (a Access) ok(r *http.Request) bool {
 	return given && user == a.User && a.Password.Equal(secret.New([]byte(password)))
 }
 
-// guard lets those through that may, and answers the others.
-func (a Access) guard(h http.HandlerFunc) http.HandlerFunc {
-	return faasauth.DecorateWithBasicAuth(h, &faasauth.BasicAuthCredentials{User: a.User, Password: a.Password.RevealString()})
+// guard lets those through that have the password, and answers the others. A browser that
+// keeps the password sends it with what any page makes it send, so pages of other places are
+// refused.
+func (a Access) guard(w http.ResponseWriter, r *http.Request) bool {
+	if !a.ok(r) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="hotswap"`)
+		w.Header().Set(headerInternal, "gateway")
+		http.Error(w, "a user and a password are needed", http.StatusUnauthorized)
+		return false
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		w.Header().Set(headerInternal, "gateway")
+		http.Error(w, "a page of another place may not ask for this", http.StatusForbidden)
+		return false
+	}
+	return true
 }
 
 // The actions of the provider's interface.
@@ -76,6 +89,9 @@ type door struct {
 
 // ServeHTTP implements [http.Handler].
 func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasPrefix(r.URL.Path, "/git/") {
+		bodyWithin(w, r, systemTime)
+	}
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/function/"):
 		d.function.ServeHTTP(w, r)
@@ -83,6 +99,14 @@ func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.async.ServeHTTP(w, r)
 	default:
 		d.rest.ServeHTTP(w, r)
+	}
+}
+
+// bodyWithin bounds how long a caller may take to send the body: who sends nothing holds a
+// connection no longer, whatever it is answered.
+func bodyWithin(w http.ResponseWriter, r *http.Request, d time.Duration) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(d)) // a writer without a connection has none
 	}
 }
 
@@ -95,7 +119,10 @@ type provider struct {
 // routes adds the routes. The route table is the policy: each is added with its action.
 func (p provider) routes(mux *http.ServeMux) {
 	system := func(pattern, action string, h func(w http.ResponseWriter, r *http.Request) error) {
-		mux.HandleFunc(pattern, p.access.guard(func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if !p.access.guard(w, r) {
+				return
+			}
 			if err := p.allowed(r, action); err != nil {
 				refuseSystem(w, r, err)
 				return
@@ -104,7 +131,7 @@ func (p provider) routes(mux *http.ServeMux) {
 			if err := h(w, r); err != nil {
 				refuseSystem(w, r, err)
 			}
-		}))
+		})
 	}
 	system("GET /system/functions", ActionList, p.list)
 	system("POST /system/functions", ActionDeploy, p.deploy)
@@ -158,8 +185,7 @@ func refuseSystem(w http.ResponseWriter, r *http.Request, err error) {
 		slog.ErrorContext(r.Context(), "functions", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	text := err.Error()
-	var path *fs.PathError
-	if errors.As(err, &path) { // where our files are is nobody's business
+	if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) { // where our files are is nobody's business
 		text = "there is no such thing"
 		if status == http.StatusInternalServerError {
 			text = "it could not be done; see the log"
@@ -245,7 +271,7 @@ func (p provider) delete(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &d); err != nil {
 		return err
 	}
-	if err := p.functions.Delete(d.FunctionName); err != nil {
+	if err := p.functions.Delete(r.Context(), d.FunctionName); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -399,12 +425,12 @@ func (p provider) mayCall(w http.ResponseWriter, r *http.Request, m *managed) bo
 	public := m.d.public
 	m.mu.Unlock()
 	if public {
+		if p.access.ok(r) {
+			r.Header.Del("Authorization")
+		}
 		return true
 	}
-	if !p.access.ok(r) {
-		w.Header().Set("WWW-Authenticate", `Basic realm="hotswap"`)
-		w.Header().Set(headerInternal, "gateway")
-		http.Error(w, "a user and a password are needed", http.StatusUnauthorized)
+	if !p.access.guard(w, r) {
 		return false
 	}
 	if err := p.allowed(r, ActionCall); err != nil {

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -28,15 +29,19 @@ const (
 // A replica is one process of a function. Calls, used and stopping are guarded by its
 // function's lock.
 type replica struct {
-	process   *child
-	address   string // host and port
-	transport *http.Transport
-	started   time.Time
+	process     *child
+	address     string // host and port
+	transport   *http.Transport
+	out         *lineWriter
+	started     time.Time
+	d           deployment // that it was started for
+	credentials string     // folder
 
 	calls    int
 	used     time.Time
 	stopping bool // takes no calls any more
 	ending   bool // was told to end
+	noted    bool // its end is
 }
 
 // A launchSpec says how a process is started.
@@ -71,12 +76,16 @@ func launch(ctx context.Context, s launchSpec) (*replica, error) {
 		_, port, _ := net.SplitHostPort(address)
 		cmd.Env = append(cmd.Env, "HOST=127.0.0.1", "PORT="+port)
 	}
-	process, err := startChild(cmd, syscall.SIGTERM)
+	whenWeDie := syscall.SIGKILL // a program of a user may not listen to less
+	if s.socket {
+		whenWeDie = syscall.SIGTERM // ours end their work first
+	}
+	process, err := startChild(cmd, whenWeDie)
 	if err != nil {
 		return nil, err
 	}
 	now := s.now()
-	r := &replica{process: process, address: address, started: now, used: now, transport: &http.Transport{
+	r := &replica{process: process, address: address, out: out, started: now, used: now, transport: &http.Transport{
 		DialContext:  (&net.Dialer{Timeout: connectTime}).DialContext,
 		MaxIdleConns: 256, MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, ResponseHeaderTimeout: s.write,
 		DisableCompression: true, // what the function sends is passed on as it is
@@ -84,7 +93,9 @@ func launch(ctx context.Context, s launchSpec) (*replica, error) {
 	if err := r.wait(ctx, s.socket); err != nil {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTime)
 		defer cancel()
-		return nil, errors.Join(err, r.stop(end))
+		err = errors.Join(err, r.stop(end))
+		r.clear()
+		return nil, err
 	}
 	return r, nil
 }
@@ -119,7 +130,7 @@ func freePort() (string, error) {
 
 // wait returns when the process answers: one of ours with its health, others with anything.
 func (r *replica) wait(ctx context.Context, healthy bool) error {
-	client := &http.Client{Transport: r.transport}
+	client := &http.Client{Transport: r.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var last error
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.address+"/_/health", nil)
@@ -149,16 +160,23 @@ func (r *replica) wait(ctx context.Context, healthy bool) error {
 	}
 }
 
-// stop ends the process and everything that it started.
+// stop ends the process.
 func (r *replica) stop(ctx context.Context) error {
-	err := r.process.stop(ctx, syscall.SIGTERM, syscall.SIGKILL)
-	_ = syscall.Kill(-r.process.pid, syscall.SIGKILL) // the group: what it started and left
-	return err
+	return r.process.stop(ctx, syscall.SIGTERM, syscall.SIGKILL)
 }
 
-// A lineWriter tells what is written line by line. It is used by one goroutine.
+// clear ends what a process that has ended leaves: what it started, what it said last, and
+// the connections to it.
+func (r *replica) clear() {
+	_ = syscall.Kill(-r.process.pid, syscall.SIGKILL) // its group: nobody else gets that number while one is in it
+	r.out.end()
+	r.transport.CloseIdleConnections()
+}
+
+// A lineWriter tells what is written line by line.
 type lineWriter struct {
 	line func(string)
+	mu   sync.Mutex
 	rest []byte
 }
 
@@ -167,19 +185,31 @@ const maxLine = 8 << 10
 
 // Write implements [io.Writer].
 func (w *lineWriter) Write(b []byte) (int, error) {
-	w.rest = append(w.rest, b...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := append(w.rest, b...)
 	for {
-		i := strings.IndexByte(string(w.rest), '\n')
-		if i < 0 && len(w.rest) < maxLine {
+		i := bytes.IndexByte(rest, '\n')
+		switch {
+		case i < 0 && len(rest) < maxLine:
+			w.rest = append(w.rest[:0:0], rest...)
 			return len(b), nil
+		case i < 0 || i > maxLine:
+			w.line(string(rest[:maxLine]))
+			rest = rest[maxLine:]
+		default:
+			w.line(string(bytes.TrimRight(rest[:i], "\r")))
+			rest = rest[i+1:]
 		}
-		if i < 0 || i > maxLine {
-			i = maxLine
-			w.line(string(w.rest[:i]))
-			w.rest = w.rest[i:]
-			continue
-		}
-		w.line(strings.TrimRight(string(w.rest[:i]), "\r"))
-		w.rest = w.rest[i+1:]
+	}
+}
+
+// end tells a last line that has no end.
+func (w *lineWriter) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.rest) > 0 {
+		w.line(string(w.rest))
+		w.rest = nil
 	}
 }

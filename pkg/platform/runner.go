@@ -116,7 +116,7 @@ func (r *Runner) loop(ctx context.Context, name string) {
 // nothing else, as on every host.
 func (r *Runner) call(ctx context.Context, name string) {
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { // that one says only that we stop
 			slog.ErrorContext(ctx, "function panicked", "function", name, "panic", fmt.Sprint(p))
 		}
 	}()

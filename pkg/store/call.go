@@ -49,7 +49,7 @@ const (
 // An AsyncRequest is what is asked of the function.
 type AsyncRequest struct {
 	Method string      `json:"method"`
-	Path   string      `json:"path"` // below the function
+	Path   string      `json:"path"` // below the function, escaped as it came
 	Query  string      `json:"query,omitempty"`
 	Header http.Header `json:"headers"`
 }
