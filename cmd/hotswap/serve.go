@@ -385,7 +385,7 @@ func (s *server) run(ctx context.Context, listener net.Listener, databaseGone <-
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx)) // of requests: they end by themselves, or after serveEnd
 	defer cancel()
 	h := &http.Server{
-		Handler: s.gateway, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: s.gateway, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return calls },
 	}
 	group.Go(func() error {

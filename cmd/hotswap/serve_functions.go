@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -53,9 +54,7 @@ func (s *server) host(authorizer *auth.Authorizer) error {
 	s.functions, err = platform.OpenFunctions(platform.FunctionsOptions{
 		Dir: s.dir.Path(functionsFolder), Own: own, Env: inherited(os.Environ()), Secret: s.functionSecret,
 		Connections: s.options.connections,
-		Log: func(_, line string) {
-			fmt.Fprintln(os.Stderr, line) // it names its function
-		},
+		Log:         func(name, line string) { logLine(os.Stderr, name, line) },
 	})
 	if err != nil {
 		return err
@@ -66,16 +65,15 @@ func (s *server) host(authorizer *auth.Authorizer) error {
 	}
 	callbacks := platform.Callbacks{Allow: allow}
 	s.async = platform.NewAsync(s.functions, s.store, callbacks.Client())
-	calls := s.secrets.FunctionCall.Private()
 	handlers := map[string]http.Handler{}
 	for _, f := range functions.Specs() {
-		handlers[f.Name] = signed(s.functions.Caller(f.Name), calls)
+		handlers[f.Name] = signed(s.functions.Caller(f.Name), s.callKeys)
 	}
 	s.runner = platform.NewRunner(handlers, functions.Schedule(s.options.tick), s.due)
 	s.runner.Spread(s.functions.Processes)
 	o := platform.GatewayOptions{
 		Functions: s.functions, Calls: s.store, Hint: s.hint, Wake: s.async.Wake, Callback: callbacks.Check,
-		Signed: func(r *http.Request) error { return verifyCall(r, calls) },
+		Signed: func(r *http.Request) error { return verifyCall(r, s.callKeys) },
 		Access: platform.Access{User: gatewayUser, Password: password, Authorize: s.authorizeFunctions(authorizer)},
 	}
 	if s.git != nil { // a foreign forge serves its repositories itself
@@ -170,11 +168,33 @@ func secretFile(name string) string {
 	return file
 }
 
+// callKeys are the keys of calls between functions as they lie in the data folder now, which
+// is what the functions get: the one that signs, and while it is rotated the former one.
+func (s *server) callKeys() ([]ed25519.PrivateKey, error) {
+	current, err := s.dir.SigningKey(secretFile(functions.SecretCalls))
+	if err != nil {
+		return nil, err
+	}
+	keys := []ed25519.PrivateKey{current.Private()}
+	previous, err := s.dir.Optional(secretFile(functions.SecretCallsPrevious))
+	if err != nil {
+		return nil, err
+	}
+	if key := optionalKey(function.Secrets{functions.SecretCallsPrevious: previous}, functions.SecretCallsPrevious); key != nil {
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
 // signed signs the empty calls that the runner makes, so that a function takes as many of
 // them as come.
-func signed(h http.Handler, key ed25519.PrivateKey) http.Handler {
+func signed(h http.Handler, keys func() ([]ed25519.PrivateKey, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := function.Sign(r, key, time.Now()); err != nil {
+		all, err := keys()
+		if err == nil {
+			err = function.Sign(r, all[0], time.Now())
+		}
+		if err != nil {
 			slog.ErrorContext(r.Context(), "sign a call", "err", err)
 		}
 		h.ServeHTTP(w, r)
@@ -183,10 +203,28 @@ func signed(h http.Handler, key ed25519.PrivateKey) http.Handler {
 
 // verifyCall proves that one of our functions made the call. One that comes again is a hint again, which asks for nothing
 // but a look.
-func verifyCall(r *http.Request, key ed25519.PrivateKey) error {
-	public, _ := key.Public().(ed25519.PublicKey)
-	keys := map[string]ed25519.PublicKey{function.CallKeyID(public): public}
-	return auth.VerifyRequest(r, nil, func(id string) (ed25519.PublicKey, error) { return keys[id], nil }, time.Now())
+func verifyCall(r *http.Request, keys func() ([]ed25519.PrivateKey, error)) error {
+	all, err := keys()
+	if err != nil {
+		return err
+	}
+	known := map[string]ed25519.PublicKey{}
+	for _, key := range all {
+		if public, ok := key.Public().(ed25519.PublicKey); ok {
+			known[function.CallKeyID(public)] = public
+		}
+	}
+	return auth.VerifyRequest(r, nil, func(id string) (ed25519.PublicKey, error) { return known[id], nil }, time.Now())
+}
+
+// logLine logs what a function's process wrote. Ours write lines of a log that name their
+// function; what others write is quoted, so that it passes for nothing else.
+func logLine(out io.Writer, name, line string) {
+	if _, ours := functions.Find(name); ours {
+		fmt.Fprintln(out, line)
+		return
+	}
+	slog.Info("function wrote", "name", name, "line", line)
 }
 
 // hint passes a hint on, unless it would start a process that finds nothing to do.
