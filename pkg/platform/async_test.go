@@ -222,7 +222,10 @@ func TestEachCallIsTakenByOneWorkerAndThoseOfADeadWorkerByAnother(t *testing.T) 
 		wg.Go(func() { _ = a.Run(ctx) })
 		a.Wake()
 	}
-	require.Eventually(t, func() bool { return len(all()) == 39 }, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool {
+		open, err := q.store.Calls(t.Context(), "")
+		return err == nil && len(open) == 1
+	}, 30*time.Second, 5*time.Millisecond, "all are done but the dead worker's")
 	cancel()
 	wg.Wait()
 	ids := map[string]int{}
