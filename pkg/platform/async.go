@@ -147,13 +147,20 @@ func (a *Async) make(ctx context.Context, c store.AsyncCall) error {
 	}
 	c.Answer = store.AsyncAnswer{Status: w.status, Header: keptHeader(w.header), Seconds: time.Since(start).Seconds()}
 	c.AnswerBody = w.body.Bytes()
+	ctx, cancel := lastly(ctx)
+	defer cancel()
 	return a.store.AnswerCall(ctx, c)
 }
 
-// failed gives the call back. Giving back what was not done is the last thing that a
-// stopping platform does, so it has a moment of its own.
+// lastly bounds the row that says what came of a call. It is the last thing that a stopping
+// platform does, so it has a moment of its own: without it the call would be made again.
+func lastly(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+}
+
+// failed gives the call back.
 func (a *Async) failed(ctx context.Context, c store.AsyncCall, why string, never bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	ctx, cancel := lastly(ctx)
 	defer cancel()
 	last := never || c.Attempts+1 >= a.attempts
 	if last {
@@ -186,6 +193,8 @@ func (a *Async) tell(ctx context.Context, c store.AsyncCall) error {
 	if answer.StatusCode >= http.StatusMultipleChoices {
 		return a.failed(ctx, c, "callback answered "+printable(answer.Status), false)
 	}
+	ctx, end := lastly(ctx)
+	defer end()
 	return a.store.ToldCall(ctx, c)
 }
 

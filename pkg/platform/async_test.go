@@ -225,7 +225,7 @@ func TestEachCallIsTakenByOneWorkerAndThoseOfADeadWorkerByAnother(t *testing.T) 
 	require.Eventually(t, func() bool {
 		open, err := q.store.Calls(t.Context(), "")
 		return err == nil && len(open) == 1
-	}, 30*time.Second, 5*time.Millisecond, "all are done but the dead worker's")
+	}, 30*time.Second, 5*time.Millisecond, "those of the living are told and that is kept: a stop before would tell them again")
 	cancel()
 	wg.Wait()
 	ids := map[string]int{}
@@ -280,4 +280,33 @@ func TestAnswersAreToldToPublicAddressesAndToThoseThatWereAllowed(t *testing.T) 
 		require.NoError(t, err)
 		require.NoError(t, none.Check(u), public)
 	}
+}
+
+// A stoppedStore is the store of a platform that is told to stop just when there is something to keep.
+type stoppedStore struct {
+	*store.Store
+	stop context.CancelFunc
+}
+
+func (s *stoppedStore) AnswerCall(ctx context.Context, c store.AsyncCall) error {
+	s.stop()
+	return s.Store.AnswerCall(ctx, c)
+}
+
+func (s *stoppedStore) ToldCall(ctx context.Context, c store.AsyncCall) error {
+	s.stop()
+	return s.Store.ToldCall(ctx, c)
+}
+
+func TestAStopBetweenAnAnswerAndItsRowMakesNoCallTwice(t *testing.T) {
+	q := newQueue(t)
+	at, all := q.callback(func() int { return http.StatusOK })
+	q.accept("c", "/pid", at)
+	for _, want := range []store.AsyncState{store.AsyncAnswered, store.AsyncDone} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		a := platform.NewAsync(q.functions, &stoppedStore{q.store, cancel}, (&platform.Callbacks{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Client())
+		require.NoError(t, a.Run(ctx))
+		require.Equal(t, want, q.state("c").State)
+	}
+	require.Len(t, all(), 1)
 }
