@@ -148,7 +148,7 @@ func All(d Deps) map[string]http.Handler {
 func Kinds(name string) ([]store.Kind, bool) {
 	switch name {
 	case "validate":
-		return []store.Kind{store.Inbox, store.Repository}, true
+		return engine.ValidateKinds(), true
 	case "advance":
 		return engine.AdvanceKinds(), true
 	case "deliver":

@@ -49,11 +49,21 @@ func openForge(ctx context.Context, a forgeAt) (*builtin.Forge, error) {
 	if _, err := a.account(ctx, store.NewAccount{Login: gitAdmin}); err != nil {
 		return nil, err
 	}
-	f, err := builtin.New(builtin.Options{Tenant: a.tenant, Store: a.store, Open: a.open, URL: a.url + "/forge", Own: own})
+	f, err := a.as(own)
 	if err != nil {
 		return nil, err
 	}
-	return f, f.Hook(ctx, a.full(), forge.Hook{URL: a.hookURL(), Secret: a.webhook})
+	return f, a.hook(ctx, f)
+}
+
+// as is the forge with an account as its own.
+func (a forgeAt) as(own approval.Account) (*builtin.Forge, error) {
+	return builtin.New(builtin.Options{Tenant: a.tenant, Store: a.store, Open: a.open, URL: a.url + "/forge", Own: own})
+}
+
+// hook makes a forge tell the gateway what is done there.
+func (a forgeAt) hook(ctx context.Context, f *builtin.Forge) error {
+	return f.Hook(ctx, a.full(), forge.Hook{URL: a.hookURL(), Secret: a.webhook})
 }
 
 // account makes sure of an account that administers the repository.

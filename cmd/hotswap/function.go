@@ -259,16 +259,7 @@ func (p parts) hint(key ed25519.PrivateKey) func(ctx context.Context, name strin
 
 // looks guard the call of a cron or of another function.
 func (p parts) looks(st *store.Store, calls ed25519.PrivateKey, secrets function.Secrets) function.Looks {
-	l := function.Looks{Keys: map[string]ed25519.PublicKey{}, Once: st.OnceCall, Now: time.Now}
-	for _, key := range []ed25519.PrivateKey{calls, optionalKey(secrets, functions.SecretCallsPrevious)} {
-		if key == nil {
-			continue
-		}
-		if public, ok := key.Public().(ed25519.PublicKey); ok {
-			l.Keys[function.CallKeyID(public)] = public
-		}
-	}
-	return l
+	return function.Looks{Keys: function.CallKeys(withPrevious(calls, secrets)...), Once: st.OnceCall, Now: time.Now}
 }
 
 // hintClient calls other functions: without redirects, and no longer than the hint may take.
@@ -341,12 +332,12 @@ func (p parts) builtin(ctx context.Context, st *store.Store, secrets function.Se
 	if err != nil {
 		return engine.Options{}, nil, fmt.Errorf("account %s of the built-in forge: %w", builtin.Own, err)
 	}
-	f, err := builtin.New(builtin.Options{Tenant: at.tenant, Store: st, Open: at.open, URL: at.url + "/forge", Own: own})
+	f, err := at.as(own)
 	if err != nil {
 		return engine.Options{}, nil, err
 	}
 	if !at.webhook.IsZero() {
-		if err := f.Hook(ctx, at.full(), forge.Hook{URL: at.hookURL(), Secret: at.webhook}); err != nil {
+		if err := at.hook(ctx, f); err != nil {
 			return engine.Options{}, nil, err
 		}
 	}
@@ -364,11 +355,12 @@ func signingKey(secrets function.Secrets, name string) (ed25519.PrivateKey, erro
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// optionalKey is nil where the host has no such secret, or an unreadable one.
-func optionalKey(secrets function.Secrets, name string) ed25519.PrivateKey {
-	key, err := signingKey(secrets, name)
+// withPrevious is the key that calls are signed with, and the former one while it is rotated:
+// where the host has none, or an unreadable one, there is just the key.
+func withPrevious(current ed25519.PrivateKey, secrets function.Secrets) []ed25519.PrivateKey {
+	previous, err := signingKey(secrets, functions.SecretCallsPrevious)
 	if err != nil {
-		return nil
+		return []ed25519.PrivateKey{current}
 	}
-	return key
+	return []ed25519.PrivateKey{current, previous}
 }

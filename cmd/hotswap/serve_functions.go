@@ -175,15 +175,11 @@ func (s *server) callKeys() ([]ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := []ed25519.PrivateKey{current.Private()}
 	previous, err := s.dir.Optional(secretFile(functions.SecretCallsPrevious))
 	if err != nil {
 		return nil, err
 	}
-	if key := optionalKey(function.Secrets{functions.SecretCallsPrevious: previous}, functions.SecretCallsPrevious); key != nil {
-		keys = append(keys, key)
-	}
-	return keys, nil
+	return withPrevious(current.Private(), function.Secrets{functions.SecretCallsPrevious: previous}), nil
 }
 
 // signed signs the empty calls that the runner makes, so that a function takes as many of
@@ -208,12 +204,7 @@ func verifyCall(r *http.Request, keys func() ([]ed25519.PrivateKey, error)) erro
 	if err != nil {
 		return err
 	}
-	known := map[string]ed25519.PublicKey{}
-	for _, key := range all {
-		if public, ok := key.Public().(ed25519.PublicKey); ok {
-			known[function.CallKeyID(public)] = public
-		}
-	}
+	known := function.CallKeys(all...)
 	return auth.VerifyRequest(r, nil, func(id string) (ed25519.PublicKey, error) { return known[id], nil }, time.Now())
 }
 

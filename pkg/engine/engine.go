@@ -71,10 +71,13 @@ func New(s *store.Store, open func(tenant, repository string) (*gitrepo.Reposito
 // Validate looks at deliveries and repositories that are due, until none is or
 // ctx ends. It returns how many steps it took.
 func (e *Engine) Validate(ctx context.Context) (int, error) {
-	return e.drain(ctx, []store.Kind{store.Inbox, store.Repository}, map[store.Kind]step{
+	return e.drain(ctx, ValidateKinds(), map[store.Kind]step{
 		store.Inbox: e.delivery, store.Repository: e.repository,
 	})
 }
+
+// ValidateKinds are the kinds of work that [Engine.Validate] does.
+func ValidateKinds() []store.Kind { return []store.Kind{store.Inbox, store.Repository} }
 
 // Advance takes releases, promotions and slots that are due forward, until none
 // is or ctx ends. It returns how many steps it took.

@@ -25,6 +25,17 @@ const HeaderHint = "HotSwap-Hint"
 // CallKeyID names the key of calls between functions with this public half.
 func CallKeyID(public ed25519.PublicKey) string { return "call-" + audit.KeyID(public) }
 
+// CallKeys are the public halves of keys that calls are signed with, by [CallKeyID].
+func CallKeys(keys ...ed25519.PrivateKey) map[string]ed25519.PublicKey {
+	out := map[string]ed25519.PublicKey{}
+	for _, key := range keys {
+		if public, ok := key.Public().(ed25519.PublicKey); ok {
+			out[CallKeyID(public)] = public
+		}
+	}
+	return out
+}
+
 // A Caller tells other functions to look now.
 type Caller struct {
 	URL    string // of a function, below which its paths are; {function} stands for its name

@@ -162,9 +162,11 @@ func (functionTransport) RoundTrip(q *http.Request) (*http.Response, error) {
 		q.URL.Host = r.address
 		answer, err := r.transport.RoundTrip(q)
 		if err == nil {
-			answer.Body = &releasing{ReadCloser: answer.Body, release: sync.OnceFunc(func() { c.function.release(r) })}
-			if rw, ok := answer.Body.(*releasing).ReadCloser.(io.ReadWriteCloser); ok { // an upgraded connection
-				answer.Body = &upgraded{ReadWriteCloser: rw, release: sync.OnceFunc(func() { c.function.release(r) })}
+			release := sync.OnceFunc(func() { c.function.release(r) })
+			if rw, ok := answer.Body.(io.ReadWriteCloser); ok { // an upgraded connection
+				answer.Body = &upgraded{ReadWriteCloser: rw, release: release}
+			} else {
+				answer.Body = &releasing{ReadCloser: answer.Body, release: release}
 			}
 			return answer, nil
 		}

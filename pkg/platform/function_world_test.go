@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openfaas/faas-provider/logs"
 	"github.com/openfaas/faas-provider/types"
 	"github.com/openfaas/go-sdk"
 	"github.com/stretchr/testify/require"
@@ -87,6 +88,7 @@ func beFunction() {
 	})
 	mux.HandleFunc("/slow/{time}", func(w http.ResponseWriter, r *http.Request) {
 		d, _ := time.ParseDuration(r.PathValue("time"))
+		fmt.Fprintln(os.Stderr, "sleeping")
 		select {
 		case <-time.After(d):
 			fmt.Fprint(w, "slept")
@@ -264,6 +266,22 @@ func (f *faas) deploy(d types.FunctionDeployment) (int, error) {
 		d.EnvVars = map[string]string{}
 	}
 	return f.sdk(faasPassword).Deploy(f.t.Context(), d)
+}
+
+// sleeps waits until a call of /slow is in a process of the function.
+func (f *faas) sleeps(name string) {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool {
+		lines, err := f.functions.Query(f.t.Context(), logs.Request{Name: name})
+		if err != nil {
+			return false
+		}
+		there := false
+		for l := range lines {
+			there = there || l.Text == "sleeping"
+		}
+		return there
+	}, 10*time.Second, time.Millisecond, "a call sleeps in %s", name)
 }
 
 // An answer of the gateway.

@@ -81,7 +81,7 @@ type FunctionsOptions struct {
 }
 
 // Functions runs functions as child processes: started when they are called, stopped when
-// they are idle. It is the provider of OpenFaaS's words, see [Functions.Handler].
+// they are idle. It is the provider of OpenFaaS's words, see [Provider].
 type Functions struct {
 	options FunctionsOptions
 

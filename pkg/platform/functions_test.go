@@ -48,7 +48,7 @@ func TestACallUnderWayKeepsItsProcessAlthoughNothingElseCalls(t *testing.T) {
 	f.do(http.MethodGet, "/function/own/pid", "")
 	ended := make(chan answer, 1)
 	go func() { a, _ := f.try(context.Background(), http.MethodGet, "/function/own/slow/1s", ""); ended <- a }()
-	time.Sleep(200 * time.Millisecond) // let it reach the process
+	f.sleeps("own")
 	f.clock.add(time.Hour)
 	f.functions.Tick()
 	require.Equal(t, "slept", (<-ended).body)
@@ -259,7 +259,7 @@ func TestMoreCallsThanAFunctionTakesAreAskedToComeAgain(t *testing.T) {
 		a, _ := f.try(context.Background(), http.MethodGet, "/function/f/slow/2s", "", basic(faasPassword)...)
 		ended <- a
 	}()
-	time.Sleep(500 * time.Millisecond) // let it reach the process
+	f.sleeps("f")
 	a := f.do(http.MethodGet, "/function/f/pid", "", basic(faasPassword)...)
 	require.Equal(t, http.StatusTooManyRequests, a.status)
 	require.NotEmpty(t, a.header.Get("Retry-After"))
@@ -522,7 +522,7 @@ func TestTheEndOfThePlatformEndsItsProcessesAfterTheirCalls(t *testing.T) {
 		a, _ := f.try(context.Background(), http.MethodGet, "/function/own/slow/500ms", "")
 		ended <- a
 	}()
-	time.Sleep(200 * time.Millisecond)
+	f.sleeps("own")
 	f.functions.Close()
 	require.Equal(t, "slept", (<-ended).body)
 	require.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH)

@@ -430,13 +430,5 @@ func (p provider) mayCall(w http.ResponseWriter, r *http.Request, m *managed) bo
 		}
 		return true
 	}
-	if !p.access.guard(w, r) {
-		return false
-	}
-	if err := p.allowed(r, ActionCall); err != nil {
-		refuseSystem(w, r, err)
-		return false
-	}
-	r.Header.Del("Authorization")
-	return true
+	return p.mayQueue(w, r)
 }
