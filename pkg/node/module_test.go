@@ -63,7 +63,11 @@ func playModule(args []string) {
 		<-release
 		fmt.Fprint(w, "released")
 	})
-	mux.HandleFunc("/release", func(http.ResponseWriter, *http.Request) { release <- struct{}{} })
+	mux.HandleFunc("/release", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "0")
+		_ = http.NewResponseController(w).Flush() // the whole answer: what is released may end the module
+		release <- struct{}{}
+	})
 	mux.HandleFunc("/upgrade", upgrade)
 	server := &http.Server{Addr: os.Getenv("HOTSWAP_ADDRESS"), Handler: mux, ReadHeaderTimeout: time.Minute}
 	fmt.Println(server.ListenAndServe())
