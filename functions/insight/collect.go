@@ -1,9 +1,13 @@
 package insight
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"time"
+	"unicode/utf8"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"hotswap.dev/hotswap/pkg/promotion"
 	"hotswap.dev/hotswap/pkg/secret"
@@ -16,17 +20,16 @@ type family struct {
 	from   string // name in the database
 	name   string
 	help   string
-	kind   string // counter, gauge or histogram
+	kind   dto.MetricType
 	labels []string
 	span   bool // a span of time: seconds here, microseconds in the database
-	desc   *prometheus.Desc
 }
 
 // The kinds of a family.
 const (
-	counter   = "counter"
-	gauge     = "gauge"
-	histogram = "histogram"
+	counter   = dto.MetricType_COUNTER
+	gauge     = dto.MetricType_GAUGE
+	histogram = dto.MetricType_HISTOGRAM
 )
 
 // families are all that the database tells. A series of another name was counted
@@ -49,11 +52,11 @@ var families = describe(
 	family{from: store.DueLag, kind: gauge, span: true, help: "How long the oldest row that is due has waited for a worker."},
 )
 
-var secretAge = prometheus.NewDesc("hotswap_secret_age_seconds", "Time since the newest version of a secret of this host was stored.", []string{"secret"}, nil)
+var secretAge = family{name: "hotswap_secret_age_seconds", kind: gauge, labels: of("secret"), help: "Time since the newest version of a secret of this host was stored."}
 
 func of(labels ...string) []string { return labels }
 
-// describe gives every family its name and description, by its name in the database.
+// describe gives every family its name and the label that all have, by its name in the database.
 func describe(all ...family) map[string]family {
 	out := map[string]family{}
 	for _, f := range all {
@@ -65,67 +68,90 @@ func describe(all ...family) map[string]family {
 			f.name += "_total"
 		}
 		f.labels = append([]string{"tenant"}, f.labels...)
-		f.desc = prometheus.NewDesc(f.name, f.help, f.labels, nil)
 		out[f.from] = f
 	}
 	return out
 }
 
-// A collector holds what was read for one answer.
-type collector struct {
-	series  []store.Series
-	secrets []secret.Entry
-	now     func() time.Time
-}
-
-// Describe implements [prometheus.Collector].
-func (c collector) Describe(out chan<- *prometheus.Desc) {
-	for _, f := range families {
-		out <- f.desc
+// collect makes what one answer holds, in one order whatever the order of what was read.
+// What Prometheus would refuse is an error here: a series that is there twice, or a
+// value of a label that is not UTF-8.
+func collect(series []store.Series, secrets []secret.Entry, now time.Time) ([]*dto.MetricFamily, error) {
+	found := map[string]*dto.MetricFamily{}
+	add := func(f family, m *dto.Metric, values ...string) {
+		if found[f.name] == nil {
+			found[f.name] = &dto.MetricFamily{Name: &f.name, Help: &f.help, Type: &f.kind}
+		}
+		for i, name := range f.labels {
+			m.Label = append(m.Label, &dto.LabelPair{Name: &name, Value: &values[i]})
+		}
+		slices.SortFunc(m.Label, func(a, b *dto.LabelPair) int { return cmp.Compare(a.GetName(), b.GetName()) })
+		found[f.name].Metric = append(found[f.name].Metric, m)
 	}
-	out <- secretAge
-}
-
-// Collect implements [prometheus.Collector].
-func (c collector) Collect(out chan<- prometheus.Metric) {
-	for _, s := range c.series {
-		if f, known := families[s.Name]; known {
-			out <- f.metric(s)
+	for _, s := range series {
+		f, known := families[s.Name]
+		if !known {
+			continue
+		}
+		values := []string{s.Tenant}
+		for _, l := range f.labels[1:] {
+			values = append(values, s.Labels[l])
+		}
+		add(f, f.metric(s), values...)
+	}
+	for _, e := range secrets {
+		age := max(0, now.Sub(e.At).Seconds())
+		add(secretAge, &dto.Metric{Gauge: &dto.Gauge{Value: &age}}, e.Name)
+	}
+	var out []*dto.MetricFamily
+	for _, f := range found {
+		slices.SortFunc(f.Metric, compareLabels)
+		out = append(out, f)
+		if err := acceptable(f); err != nil {
+			return nil, err
 		}
 	}
-	for _, e := range c.secrets {
-		out <- constant(prometheus.NewConstMetric(secretAge, prometheus.GaugeValue, max(0, c.now().Sub(e.At).Seconds()), e.Name))
-	}
+	slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return out, nil
 }
 
-// metric is a series as the registry takes it.
-func (f family) metric(s store.Series) prometheus.Metric {
-	values := []string{s.Tenant}
-	for _, l := range f.labels[1:] {
-		values = append(values, s.Labels[l])
-	}
+// metric is the value of a series.
+func (f family) metric(s store.Series) *dto.Metric {
 	value := float64(s.Value)
 	if f.span {
 		value = s.Seconds()
 	}
 	switch f.kind {
 	case histogram:
-		buckets := map[float64]uint64{}
+		h := &dto.Histogram{SampleCount: &s.Count, SampleSum: &value}
 		for le, n := range s.Buckets {
-			buckets[float64(le)] = n
+			bound := float64(le)
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &bound, CumulativeCount: &n})
 		}
-		return constant(prometheus.NewConstHistogram(f.desc, s.Count, value, buckets, values...))
+		slices.SortFunc(h.Bucket, func(a, b *dto.Bucket) int { return cmp.Compare(a.GetUpperBound(), b.GetUpperBound()) })
+		return &dto.Metric{Histogram: h}
 	case counter:
-		return constant(prometheus.NewConstMetric(f.desc, prometheus.CounterValue, value, values...))
+		return &dto.Metric{Counter: &dto.Counter{Value: &value}}
 	default:
-		return constant(prometheus.NewConstMetric(f.desc, prometheus.GaugeValue, value, values...))
+		return &dto.Metric{Gauge: &dto.Gauge{Value: &value}}
 	}
 }
 
-// constant hands an error to the gathering, which then answers nothing.
-func constant(m prometheus.Metric, err error) prometheus.Metric {
-	if err != nil {
-		return prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+func compareLabels(a, b *dto.Metric) int {
+	return slices.CompareFunc(a.Label, b.Label, func(a, b *dto.LabelPair) int { return cmp.Compare(a.GetValue(), b.GetValue()) })
+}
+
+// acceptable looks at a family whose metrics are sorted.
+func acceptable(f *dto.MetricFamily) error {
+	for i, m := range f.Metric {
+		for _, l := range m.Label {
+			if !utf8.ValidString(l.GetValue()) {
+				return fmt.Errorf("%s: label %s is not UTF-8: %q", f.GetName(), l.GetName(), l.GetValue())
+			}
+		}
+		if i > 0 && compareLabels(f.Metric[i-1], m) == 0 {
+			return fmt.Errorf("%s is there twice: %v", f.GetName(), m.Label)
+		}
 	}
-	return m
+	return nil
 }

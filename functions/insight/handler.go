@@ -4,6 +4,8 @@
 package insight
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,9 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"hotswap.dev/hotswap/pkg/secret"
 	"hotswap.dev/hotswap/pkg/store"
@@ -55,8 +56,23 @@ func New(c Config) http.Handler {
 			http.Error(w, "the metrics cannot be read; try again", http.StatusServiceUnavailable)
 			return
 		}
-		whole := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil })
-		promhttp.HandlerFor(whole, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(w, r)
+		format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
+		body, err := encode(families, format)
+		if err != nil {
+			slog.ErrorContext(r.Context(), "metrics", "err", err)
+			http.Error(w, "the metrics cannot be written down", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", string(format))
+		w.Header().Set("Vary", "Accept, Accept-Encoding")
+		if !takesGzip(r.Header) {
+			_, _ = w.Write(body)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = z.Write(body)
+		_ = z.Close()
 	})
 	return mux
 }
@@ -75,15 +91,40 @@ func (c Config) gather(ctx context.Context) ([]*dto.MetricFamily, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := collector{series: series, now: c.Now}
+	var secrets []secret.Entry
 	if c.Secrets != nil {
-		if all.secrets, err = c.Secrets.List(); err != nil {
+		if secrets, err = c.Secrets.List(); err != nil {
 			return nil, fmt.Errorf("age of secrets: %w", err)
 		}
 	}
-	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(all); err != nil {
-		return nil, err
+	return collect(series, secrets, c.Now())
+}
+
+// encode writes the families in one of the formats that Prometheus reads.
+func encode(families []*dto.MetricFamily, format expfmt.Format) ([]byte, error) {
+	var out bytes.Buffer
+	e := expfmt.NewEncoder(&out, format)
+	for _, f := range families {
+		if err := e.Encode(f); err != nil {
+			return nil, err
+		}
 	}
-	return registry.Gather()
+	if closer, has := e.(expfmt.Closer); has {
+		if err := closer.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), nil
+}
+
+// takesGzip reports whether the caller asked for gzip, as Prometheus does (RFC 9110, 12.5.3).
+func takesGzip(h http.Header) bool {
+	for coding := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			q, weighed := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
+			return !weighed || strings.Trim(q, "0.") != ""
+		}
+	}
+	return false
 }

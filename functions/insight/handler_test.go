@@ -2,6 +2,7 @@ package insight_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -210,6 +211,33 @@ func TestOpenMetricsIsSpokenToWhoAsksForIt(t *testing.T) {
 	require.Contains(t, w.Header().Get("Content-Type"), "application/openmetrics-text")
 	require.True(t, strings.HasSuffix(w.Body.String(), "# EOF\n"))
 	require.Contains(t, w.Body.String(), "# TYPE hotswap_deployments_started counter\n")
+}
+
+func TestAnAnswerIsCompressedForWhoTakesIt(t *testing.T) {
+	h := insight.New(full(newBase(t)))
+	plain := ask(h, token).Body.String()
+	for _, accept := range []string{"gzip", "br;q=1.0, GZIP;q=0.5", "deflate,gzip ; q=0.001"} {
+		w := ask(h, token, "Accept-Encoding", accept)
+		require.Equal(t, "gzip", w.Header().Get("Content-Encoding"), accept)
+		z, err := gzip.NewReader(w.Body)
+		require.NoError(t, err, accept)
+		body, err := io.ReadAll(z)
+		require.NoError(t, err, accept)
+		require.Len(t, strings.Split(string(body), "\n"), len(strings.Split(plain, "\n")), accept)
+	}
+	for _, accept := range []string{"", "identity", "br", "gzip;q=0", "gzip; q=0.000", "xgzip"} {
+		w := ask(h, token, "Accept-Encoding", accept)
+		require.Empty(t, w.Header().Get("Content-Encoding"), accept)
+		require.Contains(t, w.Body.String(), "hotswap_holds{", accept)
+	}
+}
+
+func TestALabelThatIsNotUTF8IsNoAnswer(t *testing.T) {
+	config := newBase(t).config()
+	config.Read = func(context.Context) ([]store.Series, error) {
+		return []store.Series{{Name: store.Holds, Tenant: "a\xff", Labels: map[string]string{"environment": "qa"}}}, nil
+	}
+	require.Equal(t, http.StatusServiceUnavailable, ask(insight.New(config), token).Code)
 }
 
 func TestThePageOfTheMetricsListsExactlyWhatIsAnswered(t *testing.T) {
