@@ -29,6 +29,7 @@ const (
 	asyncMaxWait   = 10 * time.Minute // before any
 	asyncAnswer    = 1 << 20          // bytes of an answer that a callback is told
 	asyncLook      = 5 * time.Second  // between looks when nobody wakes
+	asyncForget    = time.Minute      // between looks for calls that nobody needs any more
 	asyncMargin    = 10 * time.Second // of a lease, beyond the call
 	callbackTime   = 20 * time.Second
 	keepDone       = 24 * time.Hour // so long a call of the same id is the same call
@@ -42,7 +43,7 @@ type AsyncStore interface {
 	AnswerCall(ctx context.Context, c store.AsyncCall) error
 	ToldCall(ctx context.Context, c store.AsyncCall) error
 	FailCall(ctx context.Context, c store.AsyncCall, why string, wait time.Duration, last bool) error
-	ForgetCalls(ctx context.Context, done, dead time.Duration) error
+	ForgetCalls(ctx context.Context, done, dead time.Duration) (more bool, err error)
 }
 
 // An Async makes the calls that were accepted: at least once each, with the same
@@ -81,15 +82,43 @@ func (a *Async) Wake() {
 func (a *Async) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for range asyncWorkers {
-		group.Go(func() error { a.loop(ctx); return nil })
+		group.Go(func() error { a.work(ctx); return nil })
 	}
+	group.Go(func() error { a.look(ctx); return nil })
 	return group.Wait()
 }
 
-func (a *Async) loop(ctx context.Context) {
-	look := time.NewTicker(asyncLook)
+// look wakes a worker now and then, for what is due later or was accepted elsewhere, and
+// forgets old calls, however many new ones there are.
+func (a *Async) look(ctx context.Context) {
+	look, forget := time.NewTicker(asyncLook), time.NewTicker(asyncForget)
 	defer look.Stop()
+	defer forget.Stop()
+	a.Wake()
 	for {
+		select {
+		case <-look.C:
+			a.Wake()
+		case <-forget.C:
+			for more := true; more; {
+				var err error
+				if more, err = a.store.ForgetCalls(ctx, keepDone, keepDead); err != nil && ctx.Err() == nil {
+					slog.WarnContext(ctx, "asynchronous calls", "err", err)
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *Async) work(ctx context.Context) {
+	for {
+		select {
+		case <-a.wake:
+		case <-ctx.Done():
+			return
+		}
 		for {
 			did, err := a.one(ctx)
 			if err != nil && ctx.Err() == nil {
@@ -99,15 +128,6 @@ func (a *Async) loop(ctx context.Context) {
 				break
 			}
 			a.Wake() // there may be more: another worker looks meanwhile
-		}
-		select {
-		case <-a.wake:
-		case <-look.C:
-			if err := a.store.ForgetCalls(ctx, keepDone, keepDead); err != nil && ctx.Err() == nil {
-				slog.WarnContext(ctx, "asynchronous calls", "err", err)
-			}
-		case <-ctx.Done():
-			return
 		}
 	}
 }

@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -252,13 +254,64 @@ func TestCallsThatAreDoneAreForgottenAndTheDeadLater(t *testing.T) {
 		}
 		return n
 	}
-	require.NoError(t, q.store.ForgetCalls(t.Context(), time.Hour, 2*time.Hour))
+	forget := func(done, dead time.Duration) bool {
+		more, err := q.store.ForgetCalls(t.Context(), done, dead)
+		require.NoError(t, err)
+		return more
+	}
+	forget(time.Hour, 2*time.Hour)
 	require.Equal(t, 2, count())
 	q.exec("UPDATE async_calls SET ended_at = now() - interval '90 minutes'")
-	require.NoError(t, q.store.ForgetCalls(t.Context(), time.Hour, 2*time.Hour))
+	forget(time.Hour, 2*time.Hour)
 	require.Equal(t, 1, count())
-	require.NoError(t, q.store.ForgetCalls(t.Context(), time.Hour, time.Hour))
+	require.False(t, forget(time.Hour, time.Hour))
 	require.Zero(t, count())
+
+	q.accept("many", "/x", "")
+	q.work(q.async)
+	q.exec("UPDATE async_calls SET ended_at = now() - interval '2 hours' WHERE id = 'many'")
+	q.exec(`INSERT INTO async_calls SELECT (jsonb_populate_record(c, jsonb_build_object('id', 'many-' || n))).* FROM async_calls c, generate_series(1, 1000) n WHERE c.id = 'many'`)
+	require.True(t, forget(time.Hour, time.Hour), "one is left")
+	require.False(t, forget(time.Hour, time.Hour))
+	calls, err := q.store.Calls(t.Context(), "many-1000")
+	require.NoError(t, err)
+	require.Empty(t, calls)
+}
+
+// TestOldCallsAreForgottenWhileNewOnesCome keeps every worker at work.
+func TestOldCallsAreForgottenWhileNewOnesCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var claimed, forgotten atomic.Int64
+		s := &endless{claimed: &claimed, forgotten: &forgotten}
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
+		defer cancel()
+		_ = platform.NewAsync(nil, s, nil).Run(ctx)
+		require.Greater(t, claimed.Load(), int64(400))
+		require.EqualValues(t, 2*3, forgotten.Load(), "every minute, until no more are left")
+	})
+}
+
+// endless is a store whose queue is never empty.
+type endless struct {
+	platform.AsyncStore
+	claimed, forgotten *atomic.Int64
+}
+
+func (e *endless) ClaimCall(ctx context.Context, _ time.Duration) (store.AsyncCall, bool, error) {
+	e.claimed.Add(1)
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return store.AsyncCall{State: store.AsyncAnswered, Callback: "http://[ is no URL"}, true, ctx.Err()
+}
+
+func (e *endless) FailCall(context.Context, store.AsyncCall, string, time.Duration, bool) error {
+	return nil
+}
+
+func (e *endless) ForgetCalls(context.Context, time.Duration, time.Duration) (bool, error) {
+	return e.forgotten.Add(1)%3 != 0, nil
 }
 
 func TestAnswersAreToldToPublicAddressesAndToThoseThatWereAllowed(t *testing.T) {

@@ -209,14 +209,17 @@ func (s *Store) RetryCall(ctx context.Context, id string) error {
 	return one(tag, err, ErrNotFound)
 }
 
-// ForgetCalls deletes calls that were done, or dead, before these times ago, at most 1000 of each.
-func (s *Store) ForgetCalls(ctx context.Context, done, dead time.Duration) error {
-	_, err := s.pool.Exec(ctx, `DELETE FROM async_calls WHERE id IN (
-		(SELECT id FROM async_calls WHERE state = 'done' AND ended_at < now() - $1::interval ORDER BY ended_at LIMIT 1000)
+// ForgetCalls deletes calls that were done, or dead, before these times ago, at most
+// forgetCalls of each; more says that there may be others.
+func (s *Store) ForgetCalls(ctx context.Context, done, dead time.Duration) (more bool, err error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM async_calls WHERE id IN (
+		(SELECT id FROM async_calls WHERE state = 'done' AND ended_at < now() - $1::interval ORDER BY ended_at LIMIT $3)
 		UNION ALL
-		(SELECT id FROM async_calls WHERE state = 'dead' AND ended_at < now() - $2::interval ORDER BY ended_at LIMIT 1000))`, done, dead)
+		(SELECT id FROM async_calls WHERE state = 'dead' AND ended_at < now() - $2::interval ORDER BY ended_at LIMIT $3))`, done, dead, forgetCalls)
 	if err != nil {
-		return fmt.Errorf("forget calls: %w", err)
+		return false, fmt.Errorf("forget calls: %w", err)
 	}
-	return nil
+	return tag.RowsAffected() >= forgetCalls, nil
 }
+
+const forgetCalls = 1000
