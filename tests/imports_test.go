@@ -15,7 +15,7 @@ const module = "hotswap.dev/hotswap/"
 var order = []string{
 	"schemas", "pipelines",
 	// the domain: pure
-	"pkg/canonical", "pkg/promql", "pkg/approval", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/promotion",
+	"pkg/copybuf", "pkg/canonical", "pkg/promql", "pkg/approval", "pkg/intent", "pkg/target", "pkg/strategy", "pkg/analysis", "pkg/audit", "pkg/record", "pkg/promotion",
 	// ports and their adapters
 	"pkg/secret", "pkg/store", "pkg/forge", "pkg/forge/rest", "pkg/forge/gitea", "pkg/gitrepo", "pkg/forge/builtin", "pkg/metric",
 	// the application

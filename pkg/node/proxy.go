@@ -8,9 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"hotswap.dev/hotswap/pkg/copybuf"
 )
 
 // errNotRunning is what a request meets while its module has no process.
@@ -87,7 +88,7 @@ func newReverseProxy(i *instance) (*httputil.ReverseProxy, func()) {
 	name := i.spec.Module.Name
 	return &httputil.ReverseProxy{
 		Transport:  transport, // streams, which have no length, are flushed at once by themselves
-		BufferPool: &buffers{},
+		BufferPool: &copybuf.Pool{},
 		ErrorLog:   log.New(logWriter{i}, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "module" // DialContext knows where
@@ -103,23 +104,6 @@ func newReverseProxy(i *instance) (*httputil.ReverseProxy, func()) {
 		},
 	}, transport.CloseIdleConnections
 }
-
-// buffers are what bodies are copied through: one for each copy that is under way.
-type buffers struct{ pool sync.Pool }
-
-// bufferSize is what httputil takes itself.
-const bufferSize = 32 << 10
-
-// Get implements [httputil.BufferPool].
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return p[:]
-	}
-	return make([]byte, bufferSize)
-}
-
-// Put implements [httputil.BufferPool].
-func (b *buffers) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }
 
 // logWriter brings the few things that ReverseProxy logs into the module's log.
 type logWriter struct{ i *instance }

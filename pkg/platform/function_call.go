@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"hotswap.dev/hotswap/pkg/copybuf"
 )
 
 // The headers of a call, as OpenFaaS has them.
@@ -43,7 +45,7 @@ func (f *Functions) Caller(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.call(w, r, proxy, name, r.URL.EscapedPath()) })
 }
 
-// proxy passes calls on: what a function writes is sent at once, so that streams are.
+// proxy passes calls on. Streams, which have no length, are flushed at once by themselves.
 func (f *Functions) proxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -54,10 +56,10 @@ func (f *Functions) proxy() *httputil.ReverseProxy {
 			p.Out.Host = p.In.Host
 			p.SetXForwarded() // the address that we see, in the place of what the caller says
 		},
-		Transport:     functionTransport{},
-		FlushInterval: -1,
-		ErrorHandler:  refuseCall,
-		ErrorLog:      slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		Transport:    functionTransport{},
+		BufferPool:   &copybuf.Pool{},
+		ErrorHandler: refuseCall,
+		ErrorLog:     slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 		ModifyResponse: func(r *http.Response) error {
 			for _, name := range []string{headerCallID, headerStart, headerInternal} { // these are ours to set
 				r.Header.Del(name)
