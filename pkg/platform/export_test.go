@@ -23,5 +23,8 @@ func (f *Functions) CheckDeployment(s types.FunctionDeployment) (name string, mo
 	return d.spec.Service, d.most, d.idle, d.write, err
 }
 
+// ForgetImages deletes the programs that nothing stands for, as it would at a time.
+func (f *Functions) ForgetImages(now time.Time) error { return f.forgetImages(now) }
+
 // CheckImage returns the file of an image below images/, or what is wrong with its name.
 func CheckImage(name string) (string, error) { return imageFile(name) }

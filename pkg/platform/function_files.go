@@ -3,16 +3,19 @@ package platform
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"hotswap.dev/hotswap/pkg/secret"
 )
@@ -124,10 +127,72 @@ func (f *Functions) image(name string) (string, error) {
 		return "", err
 	}
 	digest := filepath.Base(string(b))
-	if _, err := os.Stat(f.path("images", digest)); err != nil {
+	now := time.Now()
+	if err := os.Chtimes(f.path("images", digest), now, now); err != nil { // it is needed a while, see keepImage
 		return "", fmt.Errorf("image %s: %w", name, err)
 	}
 	return digest, nil
+}
+
+// keepImage is how long a program stays that nothing stands for: somebody may be about to
+// name it, or to deploy it.
+const keepImage = time.Hour
+
+// forgetImages deletes the programs that no image's name and no deployment stands for any
+// more, and what registrations that were cut off have left. While a deployment cannot be
+// read, all stay.
+func (f *Functions) forgetImages(now time.Time) error {
+	needed := map[string]bool{}
+	tags, err := filepath.Glob(f.path("images", "tag-*"))
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		b, err := readPrivate(tag, 200)
+		if err != nil {
+			return err
+		}
+		needed[filepath.Base(string(b))] = true
+	}
+	deployments, err := filepath.Glob(f.path("deployments", "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, file := range deployments {
+		s, err := readDeployment(file)
+		if err != nil {
+			return err
+		}
+		needed[filepath.Base(s.Binary)] = true
+	}
+	files, err := os.ReadDir(f.path("images"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		program := strings.HasPrefix(file.Name(), "sha256-") || strings.HasPrefix(file.Name(), ".new-")
+		info, err := file.Info()
+		if err != nil || !program || needed[file.Name()] || now.Sub(info.ModTime()) < keepImage {
+			continue
+		}
+		if err := os.Remove(f.path("images", file.Name())); err != nil {
+			return err
+		}
+		slog.Info("a program that is deployed no more was deleted", "file", file.Name(), "bytes", info.Size())
+	}
+	return nil
+}
+
+// readDeployment reads a file below deployments/.
+func readDeployment(file string) (s savedDeployment, err error) {
+	b, err := readPrivate(file, maxDeployment)
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", file, err)
+	}
+	return s, nil
 }
 
 // userSecret reads a secret that was made by the provider's interface.

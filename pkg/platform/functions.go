@@ -174,11 +174,7 @@ func (f *Functions) load() error {
 		return err
 	}
 	for _, file := range files {
-		b, err := readPrivate(file, maxDeployment)
-		var s savedDeployment
-		if err == nil {
-			err = json.Unmarshal(b, &s)
-		}
+		s, err := readDeployment(file)
 		var d deployment
 		if err == nil {
 			d, err = f.deployment(s.Spec)
@@ -471,12 +467,19 @@ func (f *Functions) Tick() {
 	}
 }
 
-// Run ticks until ctx ends, then stops every process: gently, and hard when its time is
+// Run ticks and forgets old programs until ctx ends, then stops every process: gently, and hard when its time is
 // over. It returns when all have ended.
 func (f *Functions) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	var looked time.Time
 	for {
+		if now := time.Now(); now.Sub(looked) >= keepImage {
+			looked = now
+			if err := f.forgetImages(now); err != nil {
+				slog.Warn("programs of functions", "err", err)
+			}
+		}
 		select {
 		case <-t.C:
 			f.Tick()

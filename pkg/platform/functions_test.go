@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -543,4 +545,61 @@ func TestAnImageIsWhatItWasWhenItWasDeployed(t *testing.T) {
 	require.ErrorContains(t, err, "exit status 9")
 	require.Equal(t, "1 GET / 0", f.do(http.MethodGet, "/function/f", "", basic(faasPassword)...).body, "what did not start has replaced nothing")
 	require.ErrorIs(t, f.functions.AddImage("f", t.TempDir()), platform.ErrInvalid)
+}
+
+func TestProgramsThatNothingStandsForAreDeleted(t *testing.T) {
+	f := newFaas(t)
+	programs := func() (n int) {
+		for _, pattern := range []string{"sha256-*", ".new-*"} {
+			files, err := filepath.Glob(filepath.Join(f.dir, "functions", "images", pattern))
+			require.NoError(t, err)
+			n += len(files)
+		}
+		return n
+	}
+	script := func(content string) string {
+		file := filepath.Join(t.TempDir(), "program")
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o700))
+		return file
+	}
+	forget := func(after time.Duration) { require.NoError(t, f.functions.ForgetImages(time.Now().Add(after))) }
+	f.image("f")
+	_, err := f.deploy(types.FunctionDeployment{Service: "f", Image: "f"})
+	require.NoError(t, err)
+	require.NoError(t, f.functions.AddImage("f", script("one")))
+	require.NoError(t, f.functions.AddImage("f", script("two")))
+	require.NoError(t, f.functions.AddImage("f:old", script("three")))
+	require.NoError(t, os.WriteFile(filepath.Join(f.dir, "functions", "images", ".new-1"), nil, 0o600))
+	require.Equal(t, 5, programs())
+	forget(59 * time.Minute)
+	require.Equal(t, 5, programs(), "somebody may be about to name it")
+
+	broken := filepath.Join(f.dir, "functions", "deployments", "broken.json")
+	require.NoError(t, os.WriteFile(broken, []byte("{"), 0o600))
+	require.ErrorContains(t, f.functions.ForgetImages(time.Now().Add(2*time.Hour)), "broken.json")
+	require.Equal(t, 5, programs(), "what it needs is not known")
+	require.NoError(t, os.Remove(broken))
+
+	forget(2 * time.Hour)
+	require.Equal(t, 3, programs(), "one and .new-1 are gone")
+	require.Equal(t, " GET / 0", f.do(http.MethodGet, "/function/f", "", basic(faasPassword)...).body, "what is deployed stays, whatever its image is now")
+	require.NoError(t, f.functions.Delete(t.Context(), "f"))
+	forget(2 * time.Hour)
+	require.Equal(t, 2, programs(), "images that have a name stay")
+}
+
+func TestAProgramThatCannotBeRunIsSaidToBe(t *testing.T) {
+	for content, why := range map[string]string{
+		"no program": "not one for linux/" + runtime.GOARCH, "": "not one for linux/",
+		"#!/no/such/interpreter\n": "an interpreter", "#!/tmp\n": "permission denied",
+	} {
+		f := newFaas(t)
+		file := filepath.Join(t.TempDir(), "program")
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o700))
+		require.NoError(t, f.functions.AddImage("f", file))
+		_, err := f.deploy(types.FunctionDeployment{Service: "f", Image: "f"})
+		require.ErrorContains(t, err, "does not start")
+		require.ErrorContains(t, err, why, content)
+		require.NotContains(t, err.Error(), f.dir, "where our files are is nobody's business")
+	}
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -82,7 +84,7 @@ func launch(ctx context.Context, s launchSpec) (*replica, error) {
 	}
 	process, err := startChild(cmd, whenWeDie)
 	if err != nil {
-		return nil, err
+		return nil, notRun(err)
 	}
 	now := s.now()
 	r := &replica{process: process, address: address, out: out, started: now, used: now, transport: &http.Transport{
@@ -98,6 +100,20 @@ func launch(ctx context.Context, s launchSpec) (*replica, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// notRun says why a program could not be run, without where it is.
+func notRun(err error) error {
+	p, of := errors.AsType[*fs.PathError](err)
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		return fmt.Errorf("its program is not one for %s/%s", runtime.GOOS, runtime.GOARCH)
+	case errors.Is(err, syscall.ENOENT): // the file is there: it was registered
+		return errors.New("its program, or what it needs to be loaded (an interpreter, a C library), is not on this machine")
+	case of:
+		return fmt.Errorf("its program cannot be run: %s", p.Err)
+	}
+	return err
 }
 
 // socketFor returns where a process will listen, and the socket to hand over, if it takes one.
