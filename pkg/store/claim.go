@@ -117,19 +117,25 @@ func (c Claim) queueWhy(b *pgx.Batch, wait time.Duration, why error) {
 // claimed sees by the count that it must look again, see [Claim.rest].
 const poke = "UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now())"
 
-// pokeOne pokes the row (tenant, kind, id); pokeSlot everybody who waits for the
-// slot (tenant, environment, deployment), but for the promotion $4.
-const (
-	pokeOne  = poke + " WHERE (tenant, kind, id) = ($1, $2, $3)"
-	pokeSlot = poke + ` FROM promotions q
-		WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
-		AND (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL AND q.id <> $4`
+// pokeOne pokes the row (tenant, kind, id).
+const pokeOne = poke + " WHERE (tenant, kind, id) = ($1, $2, $3)"
+
+// pokeAll pokes the rows of a kind and of the tenant $1 that a query names. They are looked
+// up one by one, however many others are due, and locked in one order: two steps that poke
+// the same rows never wait for each other.
+func pokeAll(kind Kind, ids string) string {
+	which := " WHERE tenant = $1 AND kind = '" + string(kind) + "' AND id = ANY (ARRAY("
+	return poke + which + "SELECT id FROM due" + which + ids + ")) ORDER BY id FOR UPDATE))"
+}
+
+var (
+	// pokeSlot pokes everybody who waits for the slot ($1, $2, $3), but for the promotion $4.
+	pokeSlot = pokeAll(Promotion, `SELECT q.id FROM promotions q
+		WHERE (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL AND q.id <> $4`)
 	// pokeWaiting pokes everybody who waits in the environment $2, and the restores
 	// that wait for one elsewhere, but for the promotion $3.
-	pokeWaiting = poke + ` FROM promotions q
-		WHERE (due.tenant, due.kind, due.id) = (q.tenant, 'promotion', q.id)
-		AND q.tenant = $1 AND q.finished_at IS NULL AND q.id <> $3
-		AND (q.environment = $2 AND q.status IN ('gating', 'queued') OR q.spec ->> 'after' = $3)`
+	pokeWaiting = pokeAll(Promotion, `SELECT q.id FROM promotions q WHERE q.tenant = $1 AND q.finished_at IS NULL AND q.id <> $3
+		AND (q.environment = $2 AND q.status IN ('gating', 'queued') OR q.spec ->> 'after' = $3)`)
 )
 
 // Poke makes the row due now. It is the only write to due from outside the

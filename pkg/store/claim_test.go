@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"hotswap.dev/hotswap/pkg/store"
 )
@@ -190,4 +192,45 @@ func TestTheNextDueRowIsTheFirstThatCanBeClaimed(t *testing.T) {
 	require.Zero(t, next())
 	b.claim(b.store, 1, 10*time.Minute, store.Promotion)
 	require.InDelta(t, 10*time.Minute, next(), float64(time.Minute), "when its lease ends")
+}
+
+func TestStepsThatPokeTheSameRowsNeverWaitForEachOther(t *testing.T) {
+	b := newBase(t, 1)
+	b.promotions(60)
+	poke := func(conn *pgx.Conn, query string, args ...any) error {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(t.Context()) }()
+		if _, err := tx.Exec(t.Context(), "SELECT set_config('hotswap.tenant', 'acme', true)"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(t.Context(), query, args...); err != nil {
+			return err
+		}
+		return tx.Commit(t.Context())
+	}
+	b.sql("UPDATE promotions SET deployment = 'one', generation = substr(id, 2)::int")
+	var all errgroup.Group
+	for i := range 4 {
+		conn := b.connect(b.db.DSN("hotswap_app"))
+		if i%2 == 1 { // which sees the rows in another order
+			_, err := conn.Exec(t.Context(), "SET enable_indexscan = off; SET enable_bitmapscan = off")
+			require.NoError(t, err)
+		}
+		all.Go(func() error {
+			for range 150 {
+				if err := poke(conn, store.PokeWaiting, "acme", "qa", "another"); err != nil {
+					return err
+				}
+				if err := poke(conn, store.PokeSlot, "acme", "qa", "one", "another"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, all.Wait())
+	require.Equal(t, 4*2*150, ask[int](b, "SELECT min(pokes)::int FROM due"), "no poke is lost")
 }

@@ -36,10 +36,7 @@ func loadDrift(ctx context.Context, tx pgx.Tx, c Claim) (f promotion.DriftFacts,
 	f.Place.Environment, f.Place.Deployment, _ = strings.Cut(c.ID, "/")
 	at := []any{c.Tenant, f.Place.Environment, f.Place.Deployment}
 	b := &pgx.Batch{}
-	b.Queue(`SELECT now(), i.epoch, coalesce(s.holder, ''), s.token, s.started, s.dirty, s.live,
-			CASE WHEN p.spec #>> '{instance,digest}' <> '' THEN p.spec -> 'instance' END
-		FROM installation i, slots s LEFT JOIN promotions p ON (p.tenant, p.id) = (s.tenant, s.live)
-		WHERE (s.tenant, s.environment, s.deployment) = ($1, $2, $3)`, at...).QueryRow(func(row pgx.Row) error {
+	b.Queue(driftSlotQuery, at...).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&now, &f.Epoch, &f.Slot.Holder, &f.Slot.Token, &f.Slot.Started, &f.Slot.Dirty, &f.Slot.Live, &f.Instance)
 		now = now.UTC()
 		return missing(err)
@@ -55,6 +52,11 @@ func loadDrift(ctx context.Context, tx pgx.Tx, c Claim) (f promotion.DriftFacts,
 	})
 	return f, now, send(ctx, tx, b)
 }
+
+const driftSlotQuery = `SELECT now(), i.epoch, coalesce(s.holder, ''), s.token, s.started, s.dirty, s.live,
+		CASE WHEN p.spec #>> '{instance,digest}' <> '' THEN p.spec -> 'instance' END
+	FROM installation i, slots s LEFT JOIN promotions p ON (p.tenant, p.id) = (s.tenant, s.live)
+	WHERE (s.tenant, s.environment, s.deployment) = ($1, $2, $3)`
 
 // residentsQuery reads the units of a slot: those that the environment selects,
 // and those that were ever ordered to run something there.

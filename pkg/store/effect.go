@@ -22,8 +22,8 @@ func queueEffects(b *pgx.Batch, tenant string, effects []promotion.Effect) {
 }
 
 // effectQuery reads the effect that a promotion waits for.
-const effectQuery = `SELECT f.key, f.state, f.commit, f.why FROM promotions p JOIN effects f ON (f.tenant, f.key) = (p.tenant, p.progress ->> 'effect')
-	WHERE (p.tenant, p.id) = ($1, $2)`
+const effectQuery = `SELECT f.key, f.state, f.commit, f.why FROM effects f
+	WHERE (f.tenant, f.key) = ($1, (SELECT p.progress ->> 'effect' FROM promotions p WHERE (p.tenant, p.id) = ($1, $2)))`
 
 func scanEffect(rows pgx.Rows) (*promotion.EffectFact, error) {
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.EffectFact])

@@ -149,12 +149,10 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, tenant, name string, hash 
 		return err
 	}
 	// Whoever waits for a node to match may have one now.
-	b.Queue(poke+` FROM promotions p
-		WHERE (due.tenant, due.kind, due.id) = (p.tenant, 'promotion', p.id) AND p.tenant = $1 AND p.finished_at IS NULL AND p.status = 'queued'`, tenant)
+	b.Queue(pokeAll(Promotion, "SELECT p.id FROM promotions p WHERE p.tenant = $1 AND p.finished_at IS NULL AND p.status = 'queued'"), tenant)
 	// Where something is live, it comes to the new node too.
-	b.Queue(poke+` FROM slots s JOIN environments e ON (e.tenant, e.name) = (s.tenant, s.environment)
-		WHERE (due.tenant, due.kind, due.id) = (s.tenant, 'slot', s.environment || '/' || s.deployment)
-		AND s.tenant = $1 AND s.live <> '' AND $2::jsonb @> e.selector`, tenant, labels)
+	b.Queue(pokeAll(Slot, `SELECT s.environment || '/' || s.deployment FROM slots s JOIN environments e ON (e.tenant, e.name) = (s.tenant, s.environment)
+		WHERE s.tenant = $1 AND s.live <> '' AND $2::jsonb @> e.selector`), tenant, labels)
 	return send(ctx, tx, b)
 }
 
@@ -173,11 +171,8 @@ func (s *Store) RemoveNode(ctx context.Context, tenant, name string, by audit.Ac
 			return err
 		}
 		b := &pgx.Batch{}
-		b.Queue(poke+` WHERE (tenant, kind, id) IN (
-			SELECT d.tenant, d.kind, d.id FROM due d JOIN promotions p ON (d.tenant, d.kind, d.id) = (p.tenant, 'promotion', p.id)
-			WHERE p.tenant = $1 AND p.finished_at IS NULL ORDER BY d.id FOR UPDATE OF d)`, tenant)
-		b.Queue(poke+` FROM wanted w WHERE (due.tenant, due.kind, due.id) = (w.tenant, 'slot', w.environment || '/' || w.deployment)
-			AND (w.tenant, w.node) = ($1, $2)`, tenant, name)
+		b.Queue(pokeAll(Promotion, "SELECT p.id FROM promotions p WHERE p.tenant = $1 AND p.finished_at IS NULL"), tenant)
+		b.Queue(pokeAll(Slot, "SELECT w.environment || '/' || w.deployment FROM wanted w WHERE (w.tenant, w.node) = ($1, $2)"), tenant, name)
 		err = s.queueRows(b, []audit.Row{{
 			ID: fmt.Sprintf("node/%s/removed/%d", name, at.UnixMicro()), Tenant: tenant, At: at, Actor: by,
 			Action: "node.removed", Subject: "node " + name, Reason: reason,
@@ -267,11 +262,7 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 		if err := queueSamples(b, tenant, node, said); err != nil {
 			return err
 		}
-		b.Queue(poke+`
-			WHERE (tenant, kind, id) IN (SELECT d.tenant, d.kind, d.id FROM due d
-				JOIN slots s ON (d.tenant, d.kind, d.id) = (s.tenant, 'promotion', s.holder)
-				JOIN unnest($2::text[], $3::text[]) AS r(environment, deployment) ON (s.environment, s.deployment) = (r.environment, r.deployment)
-				WHERE s.tenant = $1 ORDER BY d.id FOR UPDATE OF d)`, tenant, envs, deps)
+		b.Queue(pokeHolders, tenant, envs, deps)
 		b.Queue(pokeDrift, tenant, node)
 		return send(ctx, tx, b)
 	})
@@ -281,17 +272,20 @@ func (s *Store) SaveReport(ctx context.Context, tenant, node string, r target.Re
 	return nil
 }
 
-// pokeDrift wakes the slots of a node of which a report differs from what is
-// recorded and no finding says so yet, or the other way round.
-const pokeDrift = poke + ` WHERE (tenant, kind, id) IN (SELECT d.tenant, d.kind, d.id FROM due d
-	JOIN (SELECT w.tenant, w.environment || '/' || w.deployment AS id,
-			r.report #>> '{active,digest}' IS DISTINCT FROM w.active ->> 'digest' OR coalesce(r.report #>> '{active,phase}', 'healthy') <> 'healthy' AS differs,
-			EXISTS (SELECT FROM findings f WHERE (f.tenant, f.environment, f.deployment, f.node) = (w.tenant, w.environment, w.deployment, w.node)
-				AND f.closed_at IS NULL AND f.kind <> 'outside') AS said
+var (
+	// pokeHolders wakes the promotions that hold the slots ($1, $2[i], $3[i]).
+	pokeHolders = pokeAll(Promotion, `SELECT s.holder FROM unnest($2::text[], $3::text[]) AS r(environment, deployment)
+		CROSS JOIN LATERAL (SELECT s.holder FROM slots s WHERE (s.tenant, s.environment, s.deployment) = ($1, r.environment, r.deployment) OFFSET 0) s
+		WHERE s.holder IS NOT NULL`)
+	// pokeDrift wakes the slots of the node $2 of which a report differs from what is
+	// recorded and no finding says so yet, or the other way round.
+	pokeDrift = pokeAll(Slot, `SELECT w.environment || '/' || w.deployment
 		FROM wanted w JOIN reports r USING (tenant, node, environment, deployment) JOIN slots s USING (tenant, environment, deployment)
-		WHERE (w.tenant, w.node) = ($1, $2) AND s.holder IS NULL) x
-	ON (d.tenant, d.kind, d.id) = (x.tenant, 'slot', x.id)
-	WHERE x.differs <> x.said ORDER BY d.id FOR UPDATE OF d)`
+		WHERE (w.tenant, w.node) = ($1, $2) AND s.holder IS NULL
+		AND (r.report #>> '{active,digest}' IS DISTINCT FROM w.active ->> 'digest' OR coalesce(r.report #>> '{active,phase}', 'healthy') <> 'healthy')
+			<> EXISTS (SELECT FROM findings f WHERE (f.tenant, f.environment, f.deployment, f.node) = (w.tenant, w.environment, w.deployment, w.node)
+				AND f.closed_at IS NULL AND f.kind <> 'outside')`)
+)
 
 // printable is p without the one character that the database cannot keep. What a
 // module says about itself must not silence its node.

@@ -103,23 +103,14 @@ func queueContext(b *pgx.Batch, c Claim, st *Step) {
 		}
 		return missing(err)
 	})
-	b.Queue(`SELECT r.snapshot, r.digest, r.commit, r.repository, e.document, k.document, y.document
-		FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
-		LEFT JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
-		LEFT JOIN records k ON (k.tenant, k.environment, k.deployment) = (p.tenant, p.environment, p.deployment)
-		LEFT JOIN policies y ON (y.tenant, y.repository, y.name) = (r.tenant, r.repository, p.spec #>> '{stage,gates,approval}')
-		WHERE (p.tenant, p.id) = ($1, $2)`, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
+	b.Queue(contextQuery, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
 		return missing(row.Scan(&st.Snapshot, &st.Release.Digest, &st.Release.Commit, &st.Release.Repository, &st.Environment, &st.Record, &st.Policy))
 	})
-	b.Queue("SELECT name, passed, detail, at FROM checks WHERE (tenant, promotion) = ($1, $2) ORDER BY name", c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(checksQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		f.Gates.Checks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.CheckFact])
 		return err
 	})
-	b.Queue(`SELECT coalesce(u.cluster, ''), count(DISTINCT q.id)::int FROM promotions p
-		JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment) AND (e.document #>> '{spec,limits,promotionsPerCluster}')::int > 0
-		JOIN promotions q ON (q.tenant, q.environment) = (p.tenant, p.environment) AND q.finished_at IS NULL AND q.status IN ('running', 'rolling_back')
-		CROSS JOIN LATERAL jsonb_to_recordset(q.units) AS u(cluster text)
-		WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'queued' GROUP BY 1 ORDER BY 1`, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(loadQuery, c.Tenant, c.ID).Query(func(rows pgx.Rows) (err error) {
 		f.Load, err = pgx.CollectRows(rows, pgx.RowToStructByPos[promotion.ClusterLoad])
 		return err
 	})
@@ -129,36 +120,65 @@ func queueContext(b *pgx.Batch, c Claim, st *Step) {
 	})
 }
 
-// slotQuery reads the slot of a promotion, who else is about to take it, and
-// what its gates depend on.
-const slotQuery = `SELECT now(), i.epoch, coalesce(s.holder, ''), coalesce(s.token, 0), coalesce(s.started, 0), coalesce(s.dirty, false), coalesce(s.live, ''),
-		coalesce(o.newest, 0), coalesce(o.oldest, 0), coalesce(o.restore, ''), coalesce(h.reason, ''), coalesce(a.status, ''), coalesce(n.at, 'epoch')
-	FROM installation i, promotions p
-	LEFT JOIN slots s USING (tenant, environment, deployment)
-	LEFT JOIN holds h ON (h.tenant, h.environment, h.deployment, h.artifact) = (p.tenant, p.environment, p.deployment, p.spec #>> '{instance,module,digest}')
-	LEFT JOIN promotions a ON (a.tenant, a.id) = (p.tenant, p.spec ->> 'after')
-	LEFT JOIN LATERAL (SELECT max(q.generation) FILTER (WHERE q.kind <> 'restore' AND q.status = 'queued' AND q.spec ->> 'concurrency' IS DISTINCT FROM 'queue') AS newest,
-			min(q.generation) FILTER (WHERE q.kind = 'promote' AND q.status IN ('gating', 'queued') AND q.spec ->> 'concurrency' = 'queue') AS oldest,
-			min(q.id) FILTER (WHERE q.kind = 'restore' AND q.status = 'queued' AND q.id <> p.id) AS restore
-		FROM promotions q WHERE (q.tenant, q.environment, q.deployment) = (p.tenant, p.environment, p.deployment) AND q.finished_at IS NULL) o ON true
-	LEFT JOIN LATERAL (SELECT max(q.finished_at) AS at FROM promotions q
-		WHERE (q.tenant, q.release) = (p.tenant, p.release) AND q.status = 'succeeded' AND q.kind <> 'restore'
-		AND q.stage IN (SELECT jsonb_array_elements_text(CASE jsonb_typeof(p.spec #> '{stage,needs}') WHEN 'array' THEN p.spec #> '{stage,needs}' ELSE '[]' END))
-		AND p.status IN ('gating', 'queued')) n ON true
+// onePromotion is the promotion ($1, $2) as a table. OFFSET 0 keeps it apart: whatever a
+// query asks of it is looked at before anything else is read, and what is joined to it
+// laterally, behind an OFFSET 0 of its own, is looked up by index. Left to the planner, a
+// table that was not analysed yet is read whole for each step: it knows of no row that it
+// would have to leave out.
+const onePromotion = "(SELECT * FROM promotions WHERE (tenant, id) = ($1, $2) OFFSET 0) p"
+
+// contextQuery reads the release of a promotion, and what its environment, its policy and
+// its slot's record say now.
+const contextQuery = `SELECT r.snapshot, r.digest, r.commit, r.repository, e.document, k.document, y.document
+	FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release)
+	LEFT JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
+	LEFT JOIN records k ON (k.tenant, k.environment, k.deployment) = (p.tenant, p.environment, p.deployment)
+	LEFT JOIN policies y ON (y.tenant, y.repository, y.name) = (r.tenant, r.repository, p.spec #>> '{stage,gates,approval}')
 	WHERE (p.tenant, p.id) = ($1, $2)`
 
+const checksQuery = "SELECT name, passed, detail, at FROM checks WHERE (tenant, promotion) = ($1, $2) ORDER BY name"
+
+// loadQuery counts what runs in each cluster of a promotion's environment, where it waits
+// for its slot and there is a limit.
+const loadQuery = `SELECT l.cluster, l.running FROM ` + onePromotion + `
+	JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment) AND (e.document #>> '{spec,limits,promotionsPerCluster}')::int > 0
+	CROSS JOIN LATERAL (SELECT coalesce(u.cluster, '') AS cluster, count(DISTINCT q.id)::int AS running
+		FROM promotions q CROSS JOIN LATERAL jsonb_to_recordset(q.units) AS u(cluster text)
+		WHERE (q.tenant, q.environment) = (p.tenant, p.environment) AND q.finished_at IS NULL AND q.status IN ('running', 'rolling_back')
+		GROUP BY 1 OFFSET 0) l
+	WHERE p.status = 'queued' ORDER BY 1`
+
+// slotQuery reads the slot of a promotion, who else is about to take it, and
+// what its gates depend on.
+const slotQuery = `SELECT now(), (SELECT epoch FROM installation), coalesce(s.holder, ''), coalesce(s.token, 0), coalesce(s.started, 0), coalesce(s.dirty, false), coalesce(s.live, ''),
+		coalesce(o.newest, 0), coalesce(o.oldest, 0), coalesce(o.restore, ''), coalesce(h.reason, ''),
+		coalesce((SELECT a.status FROM promotions a WHERE (a.tenant, a.id) = (p.tenant, p.spec ->> 'after')), ''), coalesce(n.at, 'epoch')
+	FROM ` + onePromotion + `
+	LEFT JOIN slots s USING (tenant, environment, deployment)
+	LEFT JOIN LATERAL (SELECT h.reason FROM holds h
+		WHERE (h.tenant, h.environment, h.deployment, h.artifact) = (p.tenant, p.environment, p.deployment, p.spec #>> '{instance,module,digest}') OFFSET 0) h ON true
+	CROSS JOIN LATERAL (SELECT max(q.generation) FILTER (WHERE q.kind <> 'restore' AND q.status = 'queued' AND q.spec ->> 'concurrency' IS DISTINCT FROM 'queue') AS newest,
+			min(q.generation) FILTER (WHERE q.kind = 'promote' AND q.status IN ('gating', 'queued') AND q.spec ->> 'concurrency' = 'queue') AS oldest,
+			min(q.id) FILTER (WHERE q.kind = 'restore' AND q.status = 'queued' AND q.id <> p.id) AS restore
+		FROM promotions q WHERE (q.tenant, q.environment, q.deployment) = (p.tenant, p.environment, p.deployment) AND q.finished_at IS NULL) o
+	CROSS JOIN LATERAL (SELECT max(q.finished_at) AS at FROM
+		(SELECT * FROM promotions WHERE (tenant, release) = (p.tenant, p.release) AND p.status IN ('gating', 'queued') OFFSET 0) q
+		WHERE q.status = 'succeeded' AND q.kind <> 'restore'
+		AND q.stage IN (SELECT jsonb_array_elements_text(CASE jsonb_typeof(p.spec #> '{stage,needs}') WHEN 'array' THEN p.spec #> '{stage,needs}' ELSE '[]' END))) n`
+
 // selectedQuery names the nodes of the environment for a plan that is to name them.
-const selectedQuery = `SELECT n.name FROM promotions p
+const selectedQuery = `SELECT n.name FROM ` + onePromotion + `
 	JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
-	JOIN nodes n ON n.tenant = p.tenant AND n.left_at IS NULL AND n.labels @> e.selector
-	WHERE (p.tenant, p.id) = ($1, $2) AND p.status IN ('gating', 'queued') AND p.spec #>> '{stage,strategy,units}' = 'exact'
+	CROSS JOIN LATERAL (SELECT n.name FROM nodes n WHERE n.tenant = p.tenant AND n.left_at IS NULL AND n.labels @> e.selector OFFSET 0) n
+	WHERE p.status IN ('gating', 'queued') AND p.spec #>> '{stage,strategy,units}' = 'exact'
 	ORDER BY n.name`
 
 // samplesQuery reads the readings that a verdict may need: since the phase began,
 // and from before it the units' own past.
-const samplesQuery = `SELECT jsonb_set(m.sample, '{at}', to_jsonb(m.at)) FROM promotions p
-	JOIN samples m ON (m.tenant, m.environment, m.deployment) = (p.tenant, p.environment, p.deployment) AND m.at >= p.since - interval '1 hour'
-	WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'running' AND p.phase IN ('stabilising', 'analysing')
+const samplesQuery = `SELECT jsonb_set(m.sample, '{at}', to_jsonb(m.at)) FROM ` + onePromotion + `
+	CROSS JOIN LATERAL (SELECT m.node, m.instance, m.at, m.sample FROM samples m
+		WHERE (m.tenant, m.environment, m.deployment) = (p.tenant, p.environment, p.deployment) AND m.at >= p.since - interval '1 hour' OFFSET 0) m
+	WHERE p.status = 'running' AND p.phase IN ('stabilising', 'analysing')
 	ORDER BY m.node, m.instance, m.at LIMIT 100000`
 
 const selectPromotion = `SELECT p.id, p.tenant, p.release, p.deployment, p.environment, p.kind, p.attempt, p.generation, p.spec,
@@ -175,13 +195,15 @@ func scanPromotion(row pgx.Row, p *promotion.State) error {
 // that waits for its slot; for one that goes back or takes away, also those that
 // run something there and are not selected any more.
 const candidatesQuery = `SELECT n.name, coalesce(n.labels ->> (e.document #>> '{spec,clusterLabel}'), ''),
-		coalesce(w.epoch, 0), coalesce(w.token, 0), coalesce(w.generation, 0), w.active
-	FROM promotions p
+		coalesce(n.epoch, 0), coalesce(n.token, 0), coalesce(n.generation, 0), n.active
+	FROM ` + onePromotion + `
 	LEFT JOIN environments e ON (e.tenant, e.name) = (p.tenant, p.environment)
-	JOIN nodes n ON n.tenant = p.tenant AND n.left_at IS NULL
-	LEFT JOIN wanted w ON (w.tenant, w.node, w.environment, w.deployment) = (p.tenant, n.name, p.environment, p.deployment)
-	WHERE (p.tenant, p.id) = ($1, $2) AND p.status = 'queued'
-	AND (p.kind <> 'remove' AND n.labels @> e.selector OR p.kind <> 'promote' AND w.active IS NOT NULL)
+	CROSS JOIN LATERAL (SELECT n.name, n.labels, w.epoch, w.token, w.generation, w.active FROM nodes n
+		LEFT JOIN LATERAL (SELECT * FROM wanted w
+			WHERE (w.tenant, w.node, w.environment, w.deployment) = (p.tenant, n.name, p.environment, p.deployment) OFFSET 0) w ON true
+		WHERE n.tenant = p.tenant AND n.left_at IS NULL
+		AND (p.kind <> 'remove' AND n.labels @> e.selector OR p.kind <> 'promote' AND w.active IS NOT NULL) OFFSET 0) n
+	WHERE p.status = 'queued'
 	ORDER BY n.name`
 
 func scanCandidate(row pgx.CollectableRow) (promotion.Candidate, error) {
@@ -193,12 +215,12 @@ func scanCandidate(row pgx.CollectableRow) (promotion.Candidate, error) {
 // observedQuery reads the units of a promotion that holds its slot.
 const observedQuery = `SELECT u.node, n.name IS NULL OR n.left_at IS NOT NULL, coalesce(r.seen, n.last_seen, 'epoch'),
 		coalesce(w.epoch, 0), coalesce(w.token, 0), coalesce(w.generation, 0), r.report
-	FROM promotions p
+	FROM ` + onePromotion + `
 	CROSS JOIN LATERAL jsonb_to_recordset(p.units) AS u(node text)
-	LEFT JOIN nodes n ON (n.tenant, n.name) = (p.tenant, u.node)
-	LEFT JOIN wanted w ON (w.tenant, w.node, w.environment, w.deployment) = (p.tenant, u.node, p.environment, p.deployment)
-	LEFT JOIN reports r ON (r.tenant, r.node, r.environment, r.deployment) = (p.tenant, u.node, p.environment, p.deployment)
-	WHERE (p.tenant, p.id) = ($1, $2) AND p.status IN ('running', 'rolling_back')`
+	LEFT JOIN LATERAL (SELECT * FROM nodes n WHERE (n.tenant, n.name) = (p.tenant, u.node) OFFSET 0) n ON true
+	LEFT JOIN LATERAL (SELECT * FROM wanted w WHERE (w.tenant, w.node, w.environment, w.deployment) = (p.tenant, u.node, p.environment, p.deployment) OFFSET 0) w ON true
+	LEFT JOIN LATERAL (SELECT * FROM reports r WHERE (r.tenant, r.node, r.environment, r.deployment) = (p.tenant, u.node, p.environment, p.deployment) OFFSET 0) r ON true
+	WHERE p.status IN ('running', 'rolling_back')`
 
 func scanObserved(row pgx.CollectableRow) (promotion.Observed, error) {
 	var o promotion.Observed

@@ -63,8 +63,10 @@ type PullStep struct {
 }
 
 // reviewQuery reads what the reviews of a promotion's pull request came to.
-const reviewQuery = `SELECT u.review FROM promotions p JOIN pulls u ON (u.tenant, u.environment, u.deployment, u.promotion) = (p.tenant, p.environment, p.deployment, p.id)
-	WHERE (p.tenant, p.id) = ($1, $2) AND u.review IS NOT NULL AND (p.status IN ('gating', 'queued') OR p.phase = 'recording')`
+const reviewQuery = `SELECT u.review FROM ` + onePromotion + `
+	CROSS JOIN LATERAL (SELECT u.review FROM pulls u
+		WHERE (u.tenant, u.environment, u.deployment, u.promotion) = (p.tenant, p.environment, p.deployment, p.id) AND u.review IS NOT NULL OFFSET 0) u
+	WHERE p.status IN ('gating', 'queued') OR p.phase = 'recording'`
 
 // A FormerRelease is the release that the units of a slot run.
 type FormerRelease struct {
