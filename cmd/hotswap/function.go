@@ -23,7 +23,6 @@ import (
 	"hotswap.dev/hotswap/pkg/engine"
 	"hotswap.dev/hotswap/pkg/forge"
 	"hotswap.dev/hotswap/pkg/forge/builtin"
-	"hotswap.dev/hotswap/pkg/forge/gitea"
 	"hotswap.dev/hotswap/pkg/function"
 	"hotswap.dev/hotswap/pkg/gitrepo"
 	"hotswap.dev/hotswap/pkg/secret"
@@ -293,14 +292,12 @@ func (p parts) engine(ctx context.Context, st *store.Store, auditKey ed25519.Pri
 	var open func(tenant, repository string) (*gitrepo.Repository, error)
 	switch {
 	case p.env.gitea.URL != "":
-		g := giteaForge{at: p.env.gitea, tenant: p.env.tenant, token: secrets[functions.SecretGitea]}
-		if g.token.IsZero() {
+		token := secrets[functions.SecretGitea]
+		if token.IsZero() {
 			return nil, fmt.Errorf("%w: %s, the token of HotSwap's own account", function.ErrNoSecret, functions.SecretGitea)
 		}
-		if g.Gitea, err = gitea.New(gitea.Options{URL: g.at.URL, Token: g.token, Bots: g.at.Bots}); err != nil {
-			return nil, err
-		}
-		if g.mirror, err = gitrepo.Init(filepath.Join(p.env.state, p.spec.Name, p.env.tenant, g.at.name()+".git")); err != nil {
+		g, err := newGitea(p.env.gitea, p.env.tenant, token, filepath.Join(p.env.state, p.spec.Name, p.env.tenant, p.env.gitea.name()+".git"))
+		if err != nil {
 			return nil, err
 		}
 		o, open = g.options(), g.open

@@ -50,18 +50,28 @@ type giteaForge struct {
 
 // openGitea opens the Gitea of a data folder. It asks nothing yet.
 func openGitea(dir platform.DataDir, at giteaAt, tenant string) (giteaForge, error) {
-	g := giteaForge{at: at, tenant: tenant}
-	var err error
-	if g.token, err = dir.Optional(giteaToken); err != nil {
-		return g, err
+	token, err := dir.Optional(giteaToken)
+	if err != nil {
+		return giteaForge{}, err
 	}
-	if g.token.IsZero() {
-		return g, fmt.Errorf("the token of HotSwap's own account is missing: write it to %s with mode 0600", dir.Path("secrets", giteaToken))
+	if token.IsZero() {
+		return giteaForge{}, fmt.Errorf("the token of HotSwap's own account is missing: write it to %s with mode 0600", dir.Path("secrets", giteaToken))
 	}
-	if g.Gitea, err = gitea.New(gitea.Options{URL: at.URL, Token: g.token, Bots: at.Bots}); err != nil {
+	g, err := newGitea(at, tenant, token, dir.Path("mirror", tenant, at.name()+".git"))
+	if errors.Is(err, forge.ErrInvalid) {
 		return g, usagef("--gitea-url: %w", err)
 	}
-	g.mirror, err = gitrepo.Init(dir.Path("mirror", tenant, at.name()+".git"))
+	return g, err
+}
+
+// newGitea puts a Gitea together with the mirror of its repository in a folder.
+func newGitea(at giteaAt, tenant string, token secret.Secret, mirror string) (giteaForge, error) {
+	g := giteaForge{at: at, tenant: tenant, token: token}
+	var err error
+	if g.Gitea, err = gitea.New(gitea.Options{URL: at.URL, Token: token, Bots: at.Bots}); err != nil {
+		return g, err
+	}
+	g.mirror, err = gitrepo.Init(mirror)
 	return g, err
 }
 

@@ -12,6 +12,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
+	"sync"
 	"time"
 )
 
@@ -71,8 +73,8 @@ func limited(name string, h http.Handler, l Limits) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), l.Deadline)
 		defer cancel()
-		call := callID(r)
-		w.Header().Set("X-Call-Id", call)
+		call := CallID(r.Header)
+		w.Header().Set(HeaderCall, call)
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		start := time.Now()
 		h.ServeHTTP(rec, r.WithContext(ctx))
@@ -80,24 +82,19 @@ func limited(name string, h http.Handler, l Limits) http.Handler {
 	})
 }
 
-// callID is the caller's id for the call when it is a plain one, else a new one.
-func callID(r *http.Request) string {
-	id := r.Header.Get("X-Call-Id")
-	if len(id) > 0 && len(id) <= 64 && plain(id) {
+// HeaderCall is the header with the id of a call, as OpenFaaS has it.
+const HeaderCall = "X-Call-Id"
+
+var callForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`) })
+
+// CallID is the caller's id for the call when it is a plain one, else a new one.
+func CallID(h http.Header) string {
+	if id := h.Get(HeaderCall); callForm().MatchString(id) {
 		return id
 	}
-	var b [8]byte
+	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
 	return hex.EncodeToString(b[:])
-}
-
-func plain(s string) bool {
-	for _, c := range s {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // A recorder remembers the status for the log.

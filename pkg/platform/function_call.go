@@ -2,8 +2,6 @@ package platform
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,16 +16,15 @@ import (
 	"time"
 
 	"hotswap.dev/hotswap/pkg/copybuf"
+	"hotswap.dev/hotswap/pkg/function"
 )
 
 // The headers of a call, as OpenFaaS has them.
 const (
-	headerCallID   = "X-Call-Id"
+	headerCallID   = function.HeaderCall
 	headerStart    = "X-Start-Time"        // Unix nanoseconds
 	headerInternal = "X-OpenFaaS-Internal" // the answer is the platform's, not the function's
 )
-
-var callIDForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`) })
 
 type callKey struct{}
 
@@ -84,10 +80,7 @@ func unescaped(escaped string) (path, raw string) {
 // call passes one request on, by its deadline.
 func (f *Functions) call(w http.ResponseWriter, r *http.Request, proxy *httputil.ReverseProxy, name, path string) {
 	start := time.Now()
-	id := r.Header.Get(headerCallID)
-	if !callIDForm().MatchString(id) {
-		id = newCallID()
-	}
+	id := function.CallID(r.Header)
 	r.Header.Set(headerCallID, id) // once, however often the caller did
 	w.Header().Set(headerCallID, id)
 	w.Header().Set(headerStart, strconv.FormatInt(start.UnixNano(), 10))
@@ -103,12 +96,6 @@ func (f *Functions) call(w http.ResponseWriter, r *http.Request, proxy *httputil
 	defer cancel()
 	bodyWithin(w, r, write)
 	proxy.ServeHTTP(w, r.WithContext(ctx))
-}
-
-func newCallID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
-	return hex.EncodeToString(b[:])
 }
 
 // refuseCall answers for the platform.

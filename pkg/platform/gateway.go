@@ -149,10 +149,7 @@ func (g gateway) accept(w http.ResponseWriter, r *http.Request, m *managed, rest
 		http.Error(w, headerCallback+": "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	id := r.Header.Get(headerCallID)
-	if !callIDForm().MatchString(id) {
-		id = newCallID()
-	}
+	id := function.CallID(r.Header)
 	if rest == "" {
 		rest = "/"
 	}
