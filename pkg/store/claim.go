@@ -123,19 +123,26 @@ const pokeOne = poke + " WHERE (tenant, kind, id) = ($1, $2, $3)"
 // pokeAll pokes the rows of a kind and of the tenant $1 that a query names. They are looked
 // up one by one, however many others are due, and locked in one order: two steps that poke
 // the same rows never wait for each other.
-func pokeAll(kind Kind, ids string) string {
-	which := " WHERE tenant = $1 AND kind = '" + string(kind) + "' AND id = ANY (ARRAY("
-	return poke + which + "SELECT id FROM due" + which + ids + ")) ORDER BY id FOR UPDATE))"
+func pokeAll(kind Kind, ids string) string { return pokeBut(kind, ids, "") }
+
+// pokeBut is pokeAll but for one id, a parameter. The step of that one touches its own row
+// last, so that is locked in its turn here, before those that come after it.
+func pokeBut(kind Kind, ids, but string) string {
+	which, not := " WHERE tenant = $1 AND kind = '"+string(kind)+"' AND id = ANY (ARRAY(", ""
+	if but != "" {
+		ids, not = ids+" UNION ALL SELECT "+but+"::text", " AND id <> "+but
+	}
+	return poke + which + "SELECT id FROM due" + which + ids + ")) ORDER BY id FOR UPDATE))" + not
 }
 
 var (
 	// pokeSlot pokes everybody who waits for the slot ($1, $2, $3), but for the promotion $4.
-	pokeSlot = pokeAll(Promotion, `SELECT q.id FROM promotions q
-		WHERE (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL AND q.id <> $4`)
+	pokeSlot = pokeBut(Promotion, `SELECT q.id FROM promotions q
+		WHERE (q.tenant, q.environment, q.deployment) = ($1, $2, $3) AND q.finished_at IS NULL`, "$4")
 	// pokeWaiting pokes everybody who waits in the environment $2, and the restores
 	// that wait for one elsewhere, but for the promotion $3.
-	pokeWaiting = pokeAll(Promotion, `SELECT q.id FROM promotions q WHERE q.tenant = $1 AND q.finished_at IS NULL AND q.id <> $3
-		AND (q.environment = $2 AND q.status IN ('gating', 'queued') OR q.spec ->> 'after' = $3)`)
+	pokeWaiting = pokeBut(Promotion, `SELECT q.id FROM promotions q WHERE q.tenant = $1 AND q.finished_at IS NULL
+		AND (q.environment = $2 AND q.status IN ('gating', 'queued') OR q.spec ->> 'after' = $3)`, "$3")
 )
 
 // Poke makes the row due now. It is the only write to due from outside the
