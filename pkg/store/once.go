@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrReused reports a key that came before with another request.
@@ -25,7 +26,27 @@ func WithOnce(ctx context.Context, o Once) context.Context {
 
 // withinOnce is within for what a person asks for. The key is taken in the transaction
 // that does it: whoever asks a second time waits for the first, and then gets its answer.
+//
+// A step may want rows that this has, while this wants rows of the step's. PostgreSQL then
+// undoes one of the two. A step is tried again by its worker, and this is tried again here.
 func (s *Store) withinOnce(ctx context.Context, tenant string, fn func(tx pgx.Tx) (answer []string, err error)) (answer []string, err error) {
+	for range deadlocks {
+		if answer, err = s.tryOnce(ctx, tenant, fn); !isDeadlock(err) {
+			break
+		}
+	}
+	return answer, err
+}
+
+// deadlocks is how often something that a person asks for is tried.
+const deadlocks = 3
+
+func isDeadlock(err error) bool {
+	p, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && p.Code == "40P01"
+}
+
+func (s *Store) tryOnce(ctx context.Context, tenant string, fn func(tx pgx.Tx) (answer []string, err error)) (answer []string, err error) {
 	o, _ := ctx.Value(onceKey{}).(Once)
 	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
 		if o.Key != "" {

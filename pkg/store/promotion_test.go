@@ -95,6 +95,41 @@ func TestStoppingAPromotionWhileAWorkerStoresItsStepDoesNotBlockEither(t *testin
 	require.Equal(t, "cancelled", ask[string](b, "SELECT status FROM promotions"))
 }
 
+func TestWhatAPersonAsksForIsDoneThoughAStepWantsTheSameRowsTheOtherWayRound(t *testing.T) {
+	b := newBase(t, 4)
+	b.promotions(2)
+	b.sql("UPDATE promotions SET deployment = 'd1', generation = substr(id, 2)::int")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	step, err := b.admin.Begin(ctx)
+	require.NoError(t, err)
+	lock := func(id string) {
+		_, err := step.Exec(ctx, "SELECT FROM due WHERE (tenant, kind, id) = ('acme', 'promotion', $1) FOR UPDATE", id)
+		require.NoError(t, err)
+	}
+	lock("p2")
+	tries, asked := 0, make(chan error, 1)
+	go func() {
+		_, err := b.store.Act(ctx, tenant, "p1", func(s store.Step) (promotion.Decision, error) { // which pokes p2
+			tries++
+			return promotion.Decide(s.State, promotion.Event{Kind: promotion.Stopped, Actor: ann, Reason: "wrong version", Facts: s.Facts}, s.Now)
+		})
+		asked <- err
+	}()
+	watch := b.connect(b.db.AdminDSN())
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := watch.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
+		return err == nil && waits
+	}, 10*time.Second, 5*time.Millisecond)
+	lock("p1") // who waited first, the person, is undone
+	require.NoError(t, step.Commit(ctx))
+	require.NoError(t, <-asked)
+	require.Equal(t, 2, tries)
+	require.Equal(t, "cancelled gating", ask[string](b, "SELECT string_agg(status, ' ' ORDER BY id) FROM promotions"))
+	require.Equal(t, 1, ask[int](b, "SELECT count(*)::int FROM audit"), "once")
+}
+
 func TestWhyAPromotionsStepFailsIsWhatItSaysItWaitsFor(t *testing.T) {
 	b := newBase(t, 1)
 	b.promotions(1)
