@@ -2,7 +2,7 @@ package store
 
 // StepQueries are what a step of a promotion ($1, $2) reads, by name.
 var StepQueries = map[string]string{
-	"promotion":  selectPromotion + " WHERE (p.tenant, p.id) = ($1, $2)",
+	"promotion":  promotionQuery,
 	"slot":       slotQuery,
 	"context":    contextQuery,
 	"checks":     checksQuery,

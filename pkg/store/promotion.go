@@ -64,7 +64,7 @@ func retire(ctx context.Context, tx pgx.Tx, c Claim) error {
 func loadStep(ctx context.Context, tx pgx.Tx, c Claim) (Step, error) {
 	var st Step
 	b := &pgx.Batch{}
-	b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, $2)", c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
+	b.Queue(promotionQuery, c.Tenant, c.ID).QueryRow(func(row pgx.Row) error {
 		return missing(scanPromotion(row, &st.State))
 	})
 	queueContext(b, c, &st)
@@ -183,6 +183,9 @@ const samplesQuery = `SELECT jsonb_set(m.sample, '{at}', to_jsonb(m.at)) FROM ` 
 
 const selectPromotion = `SELECT p.id, p.tenant, p.release, p.deployment, p.environment, p.kind, p.attempt, p.generation, p.spec,
 	p.status, p.phase, p.wave, p.version, p.token, p.plan, p.units, p.ending, p.reason, p.since, p.progress FROM promotions p`
+
+// promotionQuery reads the promotion ($1, $2).
+const promotionQuery = selectPromotion + " WHERE (p.tenant, p.id) = ($1, $2)"
 
 func scanPromotion(row pgx.Row, p *promotion.State) error {
 	err := row.Scan(&p.ID, &p.Tenant, &p.Release, &p.Deployment, &p.Environment, &p.Kind, &p.Attempt, &p.Generation, &p.Spec,
@@ -428,7 +431,7 @@ func (s *Store) Act(ctx context.Context, tenant, id string, decide func(Step) (p
 func (s *Store) Peek(ctx context.Context, tenant, id string) (p promotion.State, snapshot intent.Snapshot, at time.Time, err error) {
 	err = s.within(ctx, tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, $2)", tenant, id).QueryRow(func(row pgx.Row) error {
+		b.Queue(promotionQuery, tenant, id).QueryRow(func(row pgx.Row) error {
 			return missing(scanPromotion(row, &p))
 		})
 		b.Queue("SELECT r.snapshot, now() FROM promotions p JOIN releases r ON (r.tenant, r.id) = (p.tenant, p.release) WHERE (p.tenant, p.id) = ($1, $2)",

@@ -191,21 +191,19 @@ func (s *Store) CommitSync(ctx context.Context, c Claim, r RepositoryState, y Sy
 
 // environmentQuery stores an environment as it is now, and wakes whoever waits
 // there and whose units may be others now, when it is not as it was.
-const environmentQuery = `WITH changed AS (
+var environmentQuery = `WITH changed AS (
 		INSERT INTO environments (tenant, name, repository, document, selector, commit) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (tenant, name) DO UPDATE SET document = excluded.document, selector = excluded.selector, commit = excluded.commit
 		WHERE environments.repository = excluded.repository AND environments.document <> excluded.document
 		RETURNING tenant, name
-	), waiting AS (
-		SELECT p.tenant, 'promotion' AS kind, p.id FROM promotions p JOIN changed c ON (c.tenant, c.name) = (p.tenant, p.environment)
-		WHERE p.finished_at IS NULL AND p.status IN ('gating', 'queued')
-		UNION ALL SELECT s.tenant, 'slot', s.environment || '/' || s.deployment FROM slots s JOIN changed c ON (c.tenant, c.name) = (s.tenant, s.environment)
-	)
-	UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM waiting w WHERE (due.tenant, due.kind, due.id) = (w.tenant, w.kind, w.id)`
+	), promotions_woken AS (
+		` + pokeAll(Promotion, `SELECT p.id FROM promotions p JOIN changed c ON (c.tenant, c.name) = (p.tenant, p.environment)
+		WHERE p.finished_at IS NULL AND p.status IN ('gating', 'queued')`) + `
+	) ` + pokeAll(Slot, "SELECT s.environment || '/' || s.deployment FROM slots s JOIN changed c ON (c.tenant, c.name) = (s.tenant, s.environment)")
 
 // policyQuery stores a policy as it is now, and policyGoneQuery that its file is gone; both
 // wake whoever waits for its approval when it is not as it was: the plan is another one.
-const (
+var (
 	policyQuery = `WITH changed AS (
 		INSERT INTO policies (tenant, repository, name, document, commit) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (tenant, repository, name) DO UPDATE SET document = excluded.document, commit = excluded.commit
@@ -215,12 +213,9 @@ const (
 		UPDATE policies SET document = NULL, commit = $4
 		WHERE (tenant, repository) = ($1, $2) AND document IS NOT NULL AND name <> ALL ($3)
 		RETURNING tenant, repository, name` + wakeApprovals
-	wakeApprovals = `), waiting AS (
-		SELECT p.tenant, p.id FROM changed c JOIN releases r ON (r.tenant, r.repository) = (c.tenant, c.repository) AND r.state = 'open'
+	wakeApprovals = ") " + pokeAll(Promotion, `SELECT p.id FROM changed c JOIN releases r ON (r.tenant, r.repository) = (c.tenant, c.repository) AND r.state = 'open'
 		JOIN promotions p ON (p.tenant, p.release) = (r.tenant, r.id) AND p.finished_at IS NULL AND p.status IN ('gating', 'queued')
-			AND p.spec #>> '{stage,gates,approval}' = c.name
-	)
-	UPDATE due SET pokes = pokes + 1, wake_at = least(wake_at, now()) FROM waiting w WHERE (due.tenant, due.kind, due.id) = (w.tenant, 'promotion', w.id)`
+			AND p.spec #>> '{stage,gates,approval}' = c.name`)
 )
 
 func queuePolicies(b *pgx.Batch, r RepositoryState, y Sync) {

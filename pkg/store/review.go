@@ -52,7 +52,7 @@ func (s *Store) LoadReview(ctx context.Context, tenant, id string) (ReviewStep, 
 	at := []any{tenant, id}
 	err := s.within(ctx, tenant, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		b.Queue(selectPromotion+" WHERE (p.tenant, p.id) = ($1, $2)", at...).QueryRow(func(row pgx.Row) error {
+		b.Queue(promotionQuery, at...).QueryRow(func(row pgx.Row) error {
 			return missing(scanPromotion(row, &st.Promotion))
 		})
 		b.Queue(`SELECT r.repository, y.branch, o.document, coalesce(t.event -> 'actor', 'null'), now()
