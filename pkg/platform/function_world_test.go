@@ -38,8 +38,8 @@ func beFunction() {
 		fmt.Fprintln(os.Stderr, "cannot start")
 		os.Exit(7)
 	}
-	if d, err := time.ParseDuration(os.Getenv("STARTS_AFTER")); err == nil {
-		time.Sleep(d)
+	if gate, err := os.Open(os.Getenv("STARTS_BEHIND")); err == nil { // see faas.gate
+		_, _ = io.ReadAll(gate)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -266,6 +266,39 @@ func (f *faas) deploy(d types.FunctionDeployment) (int, error) {
 		d.EnvVars = map[string]string{}
 	}
 	return f.sdk(faasPassword).Deploy(f.t.Context(), d)
+}
+
+// gate is a file that a process with STARTS_BEHIND reads to its end before it starts: at once,
+// unless shut has shut it.
+type gate struct {
+	t    *testing.T
+	path string
+}
+
+func newGate(t *testing.T) gate {
+	t.Helper()
+	g := gate{t, filepath.Join(t.TempDir(), "gate")}
+	require.NoError(t, os.WriteFile(g.path, nil, 0o600))
+	return g
+}
+
+// shut makes the next process wait.
+func (g gate) shut() {
+	g.t.Helper()
+	require.NoError(g.t, os.Remove(g.path))
+	require.NoError(g.t, syscall.Mkfifo(g.path, 0o600))
+}
+
+// reached waits until a process stands before the gate, and returns what opens it.
+func (g gate) reached() (open func()) {
+	g.t.Helper()
+	var w *os.File
+	require.Eventually(g.t, func() (there bool) {
+		var err error
+		w, err = os.OpenFile(g.path, os.O_WRONLY|syscall.O_NONBLOCK, 0) // ENXIO while nobody reads
+		return err == nil
+	}, 20*time.Second, time.Millisecond, "no process stands before the gate")
+	return func() { require.NoError(g.t, w.Close()) }
 }
 
 // sleeps waits until a call of /slow is in a process of the function.

@@ -89,7 +89,7 @@ func TestTheEndOfThePlatformEndsWhateverStartsOrIsChangedMeanwhile(t *testing.T)
 			wg.Go(func() { _, _ = f.try(context.Background(), http.MethodGet, "/function/own/pid", "") })
 			wg.Go(func() { f.functions.Tick() })
 		}
-		time.Sleep(time.Duration(i) * 20 * time.Millisecond)
+		require.Eventually(t, func() bool { return len(children(t)) >= before+i }, 20*time.Second, time.Millisecond)
 		ends(t, f.functions.Close)
 		wg.Wait()
 		require.Len(t, children(t), before, "no process survives the end")
@@ -100,14 +100,22 @@ func TestTheEndOfThePlatformEndsWhateverStartsOrIsChangedMeanwhile(t *testing.T)
 func TestACallerWhoLeavesDoesNotEndTheStartThatOthersWaitFor(t *testing.T) {
 	f := newFaas(t)
 	f.image("f")
-	_, err := f.deploy(types.FunctionDeployment{Service: "f", Image: "f", EnvVars: map[string]string{"STARTS_AFTER": "700ms"}})
+	g := newGate(t)
+	_, err := f.deploy(types.FunctionDeployment{Service: "f", Image: "f", EnvVars: map[string]string{"STARTS_BEHIND": g.path}})
 	require.NoError(t, err)
 	require.NoError(t, f.functions.Scale(t.Context(), "f", 0))
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err = f.try(ctx, http.MethodGet, "/function/f/pid", "", basic(faasPassword)...)
-	require.Error(t, err)
+	g.shut()
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := f.try(ctx, http.MethodGet, "/function/f/pid", "", basic(faasPassword)...)
+		left <- err
+	}()
+	open := g.reached()
+	leave()
+	require.Error(t, <-left)
 	started := children(t)
+	open()
 	a := f.do(http.MethodGet, "/function/f/pid", "", basic(faasPassword)...)
 	require.Equal(t, http.StatusOK, a.status)
 	require.Contains(t, started, a.body, "it is the process that the first one had started")
@@ -152,21 +160,25 @@ func TestADeploymentThatCannotBeKeptIsNotServed(t *testing.T) {
 func TestAStartThatWasUnderWayDuringADeploymentServesNothingAfterIt(t *testing.T) {
 	f := newFaas(t)
 	f.image("f")
-	_, err := f.deploy(types.FunctionDeployment{Service: "f", Image: "f", EnvVars: map[string]string{"VERSION": "old", "STARTS_AFTER": "600ms"}})
+	before, g := len(children(t)), newGate(t)
+	_, err := f.deploy(types.FunctionDeployment{Service: "f", Image: "f", EnvVars: map[string]string{"VERSION": "old", "STARTS_BEHIND": g.path}})
 	require.NoError(t, err)
 	require.NoError(t, f.functions.Scale(t.Context(), "f", 0))
+	g.shut()
 	waits := make(chan answer, 1)
 	go func() {
 		a, _ := f.try(context.Background(), http.MethodGet, "/function/f", "", basic(faasPassword)...)
 		waits <- a
 	}()
-	time.Sleep(150 * time.Millisecond) // its start is under way
+	open := g.reached()
 	_, err = f.deploy(types.FunctionDeployment{Service: "f", Image: "f", EnvVars: map[string]string{"VERSION": "new"}})
 	require.NoError(t, err)
-	for range 20 {
+	open()
+	for end := time.Now().Add(20 * time.Second); len(children(t)) != before+1; { // the old one has started, and is ended
 		require.Equal(t, "new GET / 0", f.do(http.MethodGet, "/function/f", "", basic(faasPassword)...).body)
-		time.Sleep(50 * time.Millisecond)
+		require.True(t, time.Now().Before(end), "the old one goes on")
 	}
+	require.Equal(t, "new GET / 0", f.do(http.MethodGet, "/function/f", "", basic(faasPassword)...).body)
 	require.Equal(t, "new GET / 0", (<-waits).body)
 	require.Equal(t, 1, f.functions.Running())
 }

@@ -237,7 +237,7 @@ func TestScalingStartsAndStopsProcesses(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond)
+	f.sleeps("f")
 	for range 3 {
 		a := f.do(http.MethodGet, "/function/f/pid", "", basic(faasPassword)...)
 		mu.Lock()
